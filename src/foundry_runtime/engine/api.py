@@ -1,0 +1,159 @@
+"""What an inference engine is: a step machine without threads.
+
+Knows: jobs (one sequence each), what a step may hand out, and the three ways in which work can fail:
+refused before it begins, failed alone, or lost with the whole engine.
+Refuses to know: text (an engine deals in token ids), event loops, threads, who asked.
+
+An engine is owned by one thread. Its owner calls `admit` and `cancel` between steps, and `step` as long as any
+job is unfinished. A step is bounded in time (about 100 ms), so that a cancel is never far away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, Protocol
+
+from attrs import define, frozen
+
+__all__ = [
+    "Counters",
+    "Engine",
+    "EngineEvent",
+    "EngineLost",
+    "Failed",
+    "FinishReason",
+    "Finished",
+    "Job",
+    "Refused",
+    "Sampling",
+    "Token",
+]
+
+FinishReason = Literal["stop", "length"]
+"""`stop`: the model ended its turn; `length`: the job's `max_tokens` were generated."""
+
+
+class Refused(Exception):
+    """A job that can never run, found at `admit`: becomes a 4xx before any reply has begun.
+
+    Args:
+        message: For the client: the value, and what was expected.
+        param: The request's field that is to blame, `None` when it is no single one.
+        code: OpenAI's machine-readable code, such as `context_length_exceeded`.
+    """
+
+    def __init__(self, message: str, *, param: str | None = None, code: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
+        self.code = code
+
+
+class EngineLost(Exception):
+    """The whole engine is gone: every job in it has ended, and only `close` may still be called."""
+
+
+@frozen(kw_only=True)
+class Sampling:
+    """How the next token is drawn from the logits."""
+
+    temperature: float = 1.0
+    """Divides the logits; 0 takes the likeliest token (greedy)."""
+    top_p: float = 1.0
+    """Nucleus: the smallest set of likeliest tokens whose probabilities reach this sum; 1 keeps all."""
+    top_k: int = 0
+    """How many of the likeliest tokens are kept; 0 keeps all."""
+    seed: int | None = None
+    """Equal seeds give equal draws for equal jobs; `None` draws differently each time."""
+
+
+@frozen(kw_only=True, eq=False)
+class Job:
+    """One sequence to generate; compared by identity."""
+
+    prompt: Sequence[int]
+    """Token ids of the rendered prompt, at least one."""
+    max_tokens: int
+    """How many tokens may be generated, at least one, the end token not counted."""
+    sampling: Sampling
+
+
+@frozen(kw_only=True)
+class Token:
+    """One generated token of one job; the end token is never handed out."""
+
+    job: Job
+    id: int
+
+
+@frozen(kw_only=True)
+class Finished:
+    """The last event of a job that ended by itself."""
+
+    job: Job
+    reason: FinishReason
+    cached_tokens: int = 0
+    """How many of the prompt's tokens were not computed, because an earlier prompt's KV cache served."""
+
+
+@frozen(kw_only=True)
+class Failed:
+    """The last event of a job that an error ended; the other jobs and the engine go on."""
+
+    job: Job
+    error: Exception
+
+
+EngineEvent = Token | Finished | Failed
+
+
+@define(kw_only=True)
+class Counters:
+    """What the engine has done since it was made; only ever grows. Read it from any thread."""
+
+    steps: int = 0
+    prompt_tokens: int = 0
+    """Prompt tokens computed in prefill."""
+    generated_tokens: int = 0
+    """Tokens drawn in decode, end tokens included."""
+
+
+class Engine(Protocol):
+    """A step machine over one loaded model; not thread-safe, and without threads of its own above the kernels."""
+
+    @property
+    def context_length(self) -> int:
+        """Most tokens of prompt and output together."""
+        ...
+
+    @property
+    def counters(self) -> Counters:
+        """Running totals, for tests and metrics."""
+        ...
+
+    def admit(self, job: Job) -> None:
+        """Take a job; its first computation happens in a later `step`.
+
+        Raises:
+            Refused: The job can never run here. Nothing was kept of it.
+        """
+        ...
+
+    def cancel(self, job: Job) -> None:
+        """Forget a job at once: no event for it follows. A job that has ended, or is unknown, is ignored."""
+        ...
+
+    def step(self) -> Sequence[EngineEvent]:
+        """Compute one bounded slice of work for the admitted jobs.
+
+        Returns:
+            The events in the order in which they happened; empty after a slice of prefill, or without jobs.
+
+        Raises:
+            EngineLost: All jobs have ended with the engine.
+            Exception: Any other fails exactly the jobs admitted at that time; the engine stays usable.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free everything, unfinished jobs included. Calling it again does nothing."""
+        ...
