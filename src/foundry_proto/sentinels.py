@@ -1,6 +1,6 @@
 """Values that stand for "nothing": members of an `Enum`, so that type checkers narrow them.
 
-Knows: that absent, null and value are three things in JSON, and that a parser without enough data is no error.
+Knows: that absent, null and value are three things in JSON, and that a parser that lacks data is no error.
 """
 
 from __future__ import annotations

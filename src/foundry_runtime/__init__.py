@@ -1,3 +1,3 @@
-"""What binds `foundry_proto` to the world: sockets on asyncio or trio, and threads that step inference engines."""
+"""What binds `foundry_proto` to the world: sockets on asyncio or trio, and threads that step engines."""
 
 __all__: list[str] = []

@@ -4,8 +4,8 @@ Knows: jobs (one sequence each), what a step may hand out, and the three ways in
 refused before it begins, failed alone, or lost with the whole engine.
 Refuses to know: text (an engine deals in token ids), event loops, threads, who asked.
 
-An engine is owned by one thread. Its owner calls `admit` and `cancel` between steps, and `step` as long as any
-job is unfinished. A step is bounded in time (about 100 ms), so that a cancel is never far away.
+An engine is owned by one thread. Its owner calls `admit` and `cancel` between steps, and `step` as long as
+any job is unfinished. A step is bounded in time (about 100 ms), so that a cancel is never far away.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ class Counters:
 
 
 class Engine(Protocol):
-    """A step machine over one loaded model; not thread-safe, and without threads of its own above the kernels."""
+    """A step machine over one loaded model; not thread-safe, with no threads above the kernels."""
 
     @property
     def context_length(self) -> int:
