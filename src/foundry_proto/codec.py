@@ -1,0 +1,347 @@
+"""Plain JSON values to attrs classes and back: the only cattrs configuration.
+
+Knows: strictness (`"0.5"` is no number, `true` no integer, `40.0` is the integer 40), wire names, the three
+states of a field (absent, null, value), and how to say what was expected.
+Refuses to know: any particular message; classes carry their own names and limits as data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from types import NoneType
+from typing import Annotated, Any, Final, Literal, TypeVar, get_args, get_origin
+
+import attrs
+from cattrs import Converter
+
+from foundry_proto.jsontext import ContentError, dump_json, load_json, show
+from foundry_proto.sentinels import ABSENT
+from foundry_proto.wire import (
+    Between,
+    describe,
+    field_name,
+    is_union,
+    join_words,
+    json_kinds,
+    members,
+    wire_of,
+)
+
+__all__ = ["ContentError", "decode", "decode_words", "encode", "structure"]
+
+T = TypeVar("T")
+
+
+def _unexpected(tp: Any, value: object) -> ContentError:
+    return ContentError(f"expected {describe(tp)}, got {show(value)}")
+
+
+def _fields(cls: Any) -> tuple[attrs.Attribute[Any], ...]:
+    """A class's fields, their types no longer strings."""
+    return tuple(attrs.fields(attrs.resolve_types(cls, include_extras=True)))
+
+
+Hook = Callable[[Any, Any], Any]
+"""cattrs' form: (plain value, wanted type) -> value of that type."""
+
+
+def _str(value: Any, tp: Any) -> str:
+    if type(value) is not str:
+        raise _unexpected(tp, value)
+    return value
+
+
+def _bool(value: Any, tp: Any) -> bool:
+    if type(value) is not bool:
+        raise _unexpected(tp, value)
+    return value
+
+
+def _int(value: Any, tp: Any) -> int:
+    if type(value) is int:
+        return value
+    if type(value) is float and value.is_integer():
+        return int(value)
+    raise _unexpected(tp, value)
+
+
+def _float(value: Any, tp: Any) -> float:
+    if type(value) is float:
+        return value
+    if type(value) is int:
+        try:
+            return float(value)
+        except OverflowError:
+            raise ContentError("expected a finite number, got one beyond the range of a double") from None
+    raise _unexpected(tp, value)
+
+
+def _none(value: Any, tp: Any) -> None:
+    if value is not None:
+        raise _unexpected(tp, value)
+
+
+def _pass(value: Any, _: Any) -> Any:
+    return value
+
+
+def _literal_hook(tp: Any) -> Hook:
+    allowed = frozenset(get_args(tp))
+
+    def literal(value: Any, _: Any) -> Any:
+        if type(value) is not str or value not in allowed:
+            raise _unexpected(tp, value)
+        return value
+
+    return literal
+
+
+def _annotated_hook(tp: Any) -> Hook:
+    inner, limit = get_args(tp)
+    hook = _converter.get_structure_hook(inner)
+
+    def between(value: Any, _: Any) -> Any:
+        try:
+            number = hook(value, inner)
+        except ContentError:
+            raise _unexpected(tp, value) from None
+        if not limit.least <= number <= limit.most:
+            raise _unexpected(tp, value)
+        return number
+
+    def items(value: Any, _: Any) -> Any:
+        if type(value) is not list:
+            raise _unexpected(tp, value)
+        if not limit.least <= len(value) <= limit.most:
+            expected = f"at least {limit.least}" if len(value) < limit.least else f"at most {limit.most}"
+            what = "item" if expected.endswith(" 1") else "items"
+            raise ContentError(f"expected {expected} {what}, got {len(value)}")
+        return hook(value, inner)
+
+    return between if isinstance(limit, Between) else items
+
+
+def _tuple_hook(tp: Any) -> Hook:
+    inner = get_args(tp)[0]
+    hook = _converter.get_structure_hook(inner)
+
+    def array(value: Any, _: Any) -> Any:
+        if type(value) is not list:
+            raise _unexpected(tp, value)
+        done: list[Any] = []
+        try:
+            for item in value:
+                done.append(hook(item, inner))  # noqa: PERF401 - the index of the failing item is needed below
+        except ContentError as error:
+            raise error.under(len(done)) from None
+        return tuple(done)
+
+    return array
+
+
+def _mapping_hook(tp: Any) -> Hook:
+    inner = get_args(tp)[1]
+    hook = _converter.get_structure_hook(inner)
+
+    def mapping(value: Any, _: Any) -> Any:
+        if type(value) is not dict:
+            raise _unexpected(tp, value)
+        done: dict[str, Any] = {}
+        for key, item in value.items():
+            try:
+                done[key] = hook(item, inner)
+            except ContentError as error:
+                raise error.under(key) from None
+        return done
+
+    return mapping
+
+
+def _union_hook(tp: Any) -> Hook:
+    by_kind: dict[type, list[Any]] = {}
+    for member in members(tp):
+        for kind in json_kinds(member):
+            by_kind.setdefault(kind, []).append(member)
+    hooks = {
+        kind: _converter.get_structure_hook(members[0]) if len(members) == 1 else _tagged_hook(members)
+        for kind, members in by_kind.items()
+    }
+    wanted = {kind: members[0] for kind, members in by_kind.items()}
+
+    def union(value: Any, _: Any) -> Any:
+        kind = type(value)
+        hook = hooks.get(kind)
+        if hook is None:
+            raise _unexpected(tp, value)
+        return hook(value, wanted[kind])
+
+    return union
+
+
+def _tagged_hook(classes: list[Any]) -> Hook:
+    """Tell classes apart by the field that is a `Literal` in each of them."""
+    tags: dict[str, dict[str, Any]] = {}
+    for cls in classes:
+        for field in _fields(cls):
+            if get_origin(field.type) is Literal:
+                tags.setdefault(field.name, {}).update(dict.fromkeys(get_args(field.type), cls))
+    tag, by_value = max(tags.items(), key=lambda item: len(item[1]))
+    hooks = {name: _converter.get_structure_hook(cls) for name, cls in by_value.items()}
+    expected = join_words(show(name) for name in by_value)
+
+    def tagged(value: Any, _: Any) -> Any:
+        name = value.get(tag, ABSENT)
+        if type(name) is not str or name not in hooks:
+            got = "nothing" if name is ABSENT else show(name)
+            raise ContentError(f"expected {expected}, got {got}", (tag,))
+        return hooks[name](value, by_value[name])
+
+    return tagged
+
+
+def _class_hook(cls: Any) -> Hook:
+    wire = wire_of(cls)
+    fields = [
+        (
+            field_name(field, wire.writes[0]),
+            field.name,
+            field.type,
+            _converter.get_structure_hook(field.type),
+            field.default is attrs.NOTHING,
+        )
+        for field in _fields(cls)
+    ]
+
+    def instance(value: Any, tp: Any) -> Any:
+        if type(value) is not dict:
+            raise _unexpected(tp, value)
+        if wire.any_case:
+            value = _fold(value, [row[0] for row in fields])
+        given: dict[str, Any] = {}
+        for key, name, field_type, hook, required in fields:
+            if key in value:
+                try:
+                    given[name] = hook(value[key], field_type)
+                except ContentError as error:
+                    raise error.under(key) from None
+            elif required:
+                raise ContentError(f"expected {describe(field_type)}, got nothing", (key,))
+        return cls(**given)
+
+    return instance
+
+
+def _fold(value: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """The object with its keys in the class's own spelling; of several spellings the exact one counts."""
+    spelling = {name.lower().replace("_", ""): name for name in names}
+    folded: dict[str, Any] = {}
+    for key, item in value.items():
+        name = spelling.get(key.lower().replace("_", ""), key)
+        if name == key or name not in folded:
+            folded[name] = item
+    return folded
+
+
+def _class_writer(cls: Any) -> Callable[[Any], dict[str, Any]]:
+    casings = wire_of(cls).writes
+    rows = [
+        (field.name, tuple(dict.fromkeys(field_name(field, casing) for casing in casings)))
+        for field in _fields(cls)
+    ]
+
+    def write(instance: Any) -> dict[str, Any]:
+        plain: dict[str, Any] = {}
+        for position in range(len(casings)):
+            for name, keys in rows:
+                value = getattr(instance, name)
+                if value is not ABSENT and position < len(keys):
+                    plain[keys[position]] = _converter.unstructure(value)
+        return plain
+
+    return write
+
+
+def _generic(origin: Any) -> Callable[[Any], bool]:
+    return lambda wanted: get_origin(wanted) is origin
+
+
+_PLAIN: Final[tuple[tuple[Any, Hook], ...]] = ((str, _str), (bool, _bool), (int, _int), (float, _float))
+
+_COMPOSED: Final[tuple[tuple[Callable[[Any], bool], Callable[[Any], Hook]], ...]] = (
+    (attrs.has, _class_hook),
+    (_generic(Literal), _literal_hook),
+    (_generic(tuple), _tuple_hook),
+    (_generic(Mapping), _mapping_hook),
+    (is_union, _union_hook),
+    (_generic(Annotated), _annotated_hook),
+)
+
+
+def _make_converter() -> Converter:
+    converter = Converter(detailed_validation=False)
+    for tp, hook in _PLAIN:
+        converter.register_structure_hook(tp, hook)
+    converter.register_structure_hook_func(lambda wanted: wanted is NoneType, _none)
+    converter.register_structure_hook_func(lambda wanted: wanted is object, _pass)
+    for predicate, factory in _COMPOSED:
+        converter.register_structure_hook_factory(predicate, factory)
+    converter.register_unstructure_hook_factory(attrs.has, _class_writer)
+    return converter
+
+
+_converter: Final = _make_converter()
+
+
+def structure(cls: type[T], value: object) -> T:
+    """Make an instance of a message class from plain JSON values.
+
+    Raises:
+        ContentError: Naming the field, what was expected, and what came.
+    """
+    made: T = _converter.get_structure_hook(cls)(value, cls)
+    return made
+
+
+def decode(cls: type[T], data: bytes | bytearray) -> T:
+    """Read one message from its JSON text.
+
+    Args:
+        cls: An attrs class of `foundry_proto.messages`, or any type that its fields may have.
+        data: The whole JSON text, UTF-8.
+
+    Raises:
+        ContentError: Naming the field, what was expected, and what came.
+    """
+    return structure(cls, load_json(data))
+
+
+def encode(value: object) -> bytes:
+    """Write one message as compact UTF-8 JSON; fields that are `ABSENT` are left out, `None` is written."""
+    return dump_json(_converter.unstructure(value))
+
+
+def decode_words(cls: type[T], words: Iterable[tuple[str, str]]) -> T:
+    """Read a class from words: a query string's pairs, or a path's parameters.
+
+    `"600"` is the integer 600, `TRUE` is true, an empty word counts as absent, names match in any casing, and
+    of a repeated name the last counts.
+
+    Raises:
+        ContentError: Naming the parameter, what was expected, and what came.
+    """
+    fields = {field_name(field, "snake").lower(): field for field in _fields(cls)}
+    plain: dict[str, object] = {}
+    for name, word in words:
+        field = fields.get(name.lower())
+        if field is not None and word:
+            plain[field_name(field, wire_of(cls).writes[0])] = _from_word(word, json_kinds(field.type))
+    return structure(cls, plain)
+
+
+def _from_word(word: str, kinds: tuple[type, ...]) -> object:
+    """The JSON value that a word stands for; the word itself where it stands for none (an error follows)."""
+    if bool in kinds and word.lower() in ("true", "false"):
+        return word.lower() == "true"
+    if int in kinds and word.isascii() and len(word) <= 20 and word.removeprefix("-").isdigit():
+        return int(word)
+    return word

@@ -1,0 +1,162 @@
+"""How a message class says what its JSON looks like: names, casings, limits, and all of it in words.
+
+Knows: the small language of annotations that messages are written in, which kinds of JSON value an
+annotation allows, and how an error message names them.
+Refuses to know: any value; `codec.py` applies what stands here.
+
+`Annotated[float, Between(0, 2)]` limits a number, `Annotated[tuple[str, ...], Items(most=4)]` an array;
+`X | Absent` may be left out; a union of classes is told apart by the field whose type is a `Literal` in each;
+`WIRE = Wire(...)` on a class gives its noun and casing, `field(metadata={"wire": ...})` one field's name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from types import NoneType, UnionType
+from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
+
+import attrs
+from attrs import frozen
+
+from foundry_proto.jsontext import show
+from foundry_proto.sentinels import Absent
+
+__all__ = [
+    "Between",
+    "Casing",
+    "Items",
+    "Wire",
+    "describe",
+    "field_name",
+    "is_union",
+    "join_words",
+    "json_kinds",
+    "members",
+    "wire_of",
+]
+
+Casing = Literal["snake", "camel", "pascal"]
+
+
+@frozen(kw_only=True)
+class Wire:
+    """A class's wire form, set as its `WIRE` class variable."""
+
+    noun: str = "an object"
+    """What the class is called where another value came: `a message`."""
+    nouns: str = "objects"
+    """The same for several: `messages`."""
+    writes: tuple[Casing, ...] = ("snake",)
+    """The casings in which names are written, each in turn; the first is the one that is read."""
+    any_case: bool = False
+    """Whether names are read in any casing, as clients of the older service write them."""
+
+
+@frozen
+class Between:
+    """A number's limits, both allowed."""
+
+    least: float
+    most: float
+
+
+@frozen(kw_only=True)
+class Items:
+    """An array's limits, both allowed."""
+
+    least: int = 0
+    most: int
+
+
+def wire_name(name: str, casing: Casing) -> str:
+    """Give a field's name in one casing: `error_message`, `errorMessage`, `ErrorMessage`."""
+    if casing == "snake":
+        return name
+    pascal = "".join(word[:1].upper() + word[1:] for word in name.split("_"))
+    return pascal if casing == "pascal" else pascal[:1].lower() + pascal[1:]
+
+
+def wire_of(cls: type) -> Wire:
+    """Give a class's wire form; one that sets none is written in snake case."""
+    return getattr(cls, "WIRE", Wire())
+
+
+def field_name(field: attrs.Attribute[Any], casing: Casing) -> str:
+    """Give a field's key in one casing, or the name that it sets for itself."""
+    return str(field.metadata.get("wire") or wire_name(field.name, casing))
+
+
+def is_union(tp: Any) -> bool:
+    """Whether the type is `X | Y`."""
+    return get_origin(tp) in (Union, UnionType)
+
+
+def members(tp: Any) -> tuple[Any, ...]:
+    """A union's members without `Absent`; any other type alone."""
+    if is_union(tp):
+        return tuple(member for member in get_args(tp) if member is not Absent)
+    return (tp,)
+
+
+def join_words(words: Iterable[str]) -> str:
+    """Write alternatives as a sentence does: `a, b or c`."""
+    *most, last = words
+    return f"{', '.join(most)} or {last}" if most else last
+
+
+def _number_text(value: float) -> str:
+    return str(int(value)) if value == int(value) else str(value)
+
+
+def describe(tp: Any, *, several: bool = False) -> str:
+    """Say which values a type allows: `a number from 0 to 2`, `a string or an array of parts`."""
+    origin, args = get_origin(tp), get_args(tp)
+    if is_union(tp):
+        named = [member for member in members(tp) if member is not NoneType]
+        return join_words(dict.fromkeys(describe(member, several=several) for member in named))
+    if origin is Annotated:
+        text, limit = describe(args[0], several=several), args[1]
+        if isinstance(limit, Between):
+            return f"{text} from {_number_text(limit.least)} to {_number_text(limit.most)}"
+        what = "one or more " if limit.least else f"at most {limit.most} "
+        return text.replace("array of ", f"array of {what}", 1)
+    if origin is Literal:
+        return join_words(show(value) for value in args)
+    if origin is tuple:
+        return f"{'arrays' if several else 'an array'} of {describe(args[0], several=True)}"
+    if attrs.has(tp):
+        return wire_of(tp).nouns if several else wire_of(tp).noun
+    singular, plural = _NOUNS.get(origin or tp, ("a JSON value", "JSON values"))
+    return plural if several else singular
+
+
+_NOUNS: Final[dict[Any, tuple[str, str]]] = {
+    str: ("a string", "strings"),
+    int: ("an integer", "integers"),
+    float: ("a number", "numbers"),
+    bool: ("true or false", "booleans"),
+    Mapping: ("an object", "objects"),
+    NoneType: ("null", "nulls"),
+}
+
+
+_KINDS: Final[dict[Any, tuple[type, ...]]] = {
+    str: (str,),
+    int: (int, float),
+    float: (int, float),
+    bool: (bool,),
+    NoneType: (NoneType,),
+    tuple: (list,),
+    Mapping: (dict,),
+    Literal: (str,),
+    object: (str, int, float, bool, NoneType, list, dict),
+}
+
+
+def json_kinds(tp: Any) -> tuple[type, ...]:
+    """Which of the `json` module's own types can stand for this type."""
+    if is_union(tp):
+        return tuple(dict.fromkeys(kind for member in members(tp) for kind in json_kinds(member)))
+    if get_origin(tp) is Annotated:
+        return json_kinds(get_args(tp)[0])
+    return _KINDS.get(get_origin(tp) or tp, (dict,))
