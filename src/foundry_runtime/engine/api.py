@@ -24,8 +24,10 @@ __all__ = [
     "FinishReason",
     "Finished",
     "Job",
+    "ModelLoadError",
     "Refused",
     "Sampling",
+    "Started",
     "Token",
 ]
 
@@ -50,6 +52,10 @@ class Refused(Exception):
 
 class EngineLost(Exception):
     """The whole engine is gone: every job in it has ended, and only `close` may still be called."""
+
+
+class ModelLoadError(Exception):
+    """A model cannot be loaded: the text names its folder and the cause. Nothing was kept of it."""
 
 
 @frozen(kw_only=True)
@@ -78,6 +84,15 @@ class Job:
 
 
 @frozen(kw_only=True)
+class Started:
+    """The first event of a job: its prompt is being computed from now on."""
+
+    job: Job
+    cached_tokens: int = 0
+    """How many of the prompt's tokens need no computing, because an earlier prompt's KV cache serves."""
+
+
+@frozen(kw_only=True)
 class Token:
     """One generated token of one job; the end token is never handed out."""
 
@@ -91,8 +106,6 @@ class Finished:
 
     job: Job
     reason: FinishReason
-    cached_tokens: int = 0
-    """How many of the prompt's tokens were not computed, because an earlier prompt's KV cache served."""
 
 
 @frozen(kw_only=True)
@@ -103,7 +116,9 @@ class Failed:
     error: Exception
 
 
-EngineEvent = Token | Finished | Failed
+EngineEvent = Started | Token | Finished | Failed
+"""A job's events, in this order: `Started`, any number of `Token`, `Finished` or `Failed` (which may come
+alone)."""
 
 
 @define(kw_only=True)
@@ -146,7 +161,8 @@ class Engine(Protocol):
         """Compute one bounded slice of work for the admitted jobs.
 
         Returns:
-            The events in the order in which they happened; empty after a slice of prefill, or without jobs.
+            The events in the order in which they happened; may be empty after a slice of prefill, and is
+            without jobs.
 
         Raises:
             EngineLost: All jobs have ended with the engine.

@@ -1,0 +1,407 @@
+"""Who steps an engine: a thread of its own, or a task of an event loop.
+
+Knows: that an engine is loaded, stepped and closed by one owner; how commands reach that owner and how
+deliveries come back; that nobody who waits is ever left waiting.
+Refuses to know: what an engine computes, and what the text means.
+
+    worker = await EngineWorker.start(load_engine, name="smollm2-135m")
+    generation = worker.submit(job, text)
+    try:
+        while not finished:
+            for delivery in await generation.receive(): ...
+    finally:
+        generation.cancel()
+
+The owner never waits for a reader: a job's inbox cannot exceed the job's allowed output.
+"""
+
+from __future__ import annotations
+
+import atexit
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from typing import Protocol, final
+
+import anyio
+from anyio.abc import TaskGroup, TaskStatus
+from attrs import Factory, define, frozen
+
+from foundry_runtime.engine.api import Counters, Engine, EngineLost, Job
+from foundry_runtime.engine.driver import Broken, Deliver, Delivery, Done, Driver, TextStream
+from foundry_runtime.engine.turns import Turns
+from foundry_runtime.wakeup import Inbox, Latch
+
+__all__ = ["EngineFactory", "EngineWorker", "Generation", "InlineWorker", "Worker"]
+
+EngineFactory = Callable[[], Engine]
+"""Loads a model and gives its engine; called once, by the owner."""
+
+
+@frozen(eq=False)
+class _Submit:
+    job: Job
+    text: TextStream
+    deliver: Deliver
+
+
+@frozen(eq=False)
+class _Cancel:
+    job: Job
+
+
+@frozen(eq=False)
+class _Close:
+    pass
+
+
+_Command = _Submit | _Cancel | _Close
+
+
+@final
+class Generation:
+    """The reader's end of one job: what came of it, in order."""
+
+    def __init__(self, inbox: Inbox[Delivery], cancel: Callable[[], None]) -> None:
+        self._inbox = inbox
+        self._cancel = cancel
+        self._over = False
+
+    async def receive(self) -> Sequence[Delivery]:
+        """Wait for deliveries.
+
+        Returns:
+            All that are waiting, at least one; the last of all is a `Done` or a `Broken`.
+
+        Raises:
+            anyio.EndOfStream: The last delivery was received before.
+            anyio.ClosedResourceError: `cancel` was called, before or meanwhile.
+        """
+        if self._over:
+            raise anyio.EndOfStream
+        deliveries = await self._inbox.receive()
+        self._over = isinstance(deliveries[-1], Done | Broken)
+        return deliveries
+
+    def cancel(self) -> None:
+        """Stop generating, effective at the next step; nothing is received any more.
+
+        It neither waits nor raises, may be called again and after the end, and so belongs into a `finally`.
+        """
+        if not self._over:
+            self._inbox.close()
+            self._cancel()
+
+
+class Worker(Protocol):
+    """What serves jobs with one model."""
+
+    @property
+    def name(self) -> str:
+        """What messages call it: the model's id."""
+        ...
+
+    @property
+    def context_length(self) -> int:
+        """Most tokens of prompt and output together."""
+        ...
+
+    @property
+    def counters(self) -> Counters:
+        """The engine's running totals."""
+        ...
+
+    def submit(self, job: Job, text: TextStream) -> Generation:
+        """Give a job to the engine; to be called in the event loop that will receive from the generation.
+
+        It never waits and never raises for what the job is: `Refused`, and a closed or lost engine
+        (`EngineLost`), come as a `Broken`.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """End all jobs (`Broken`, with an `EngineLost`), free the engine, and wait until that is done.
+
+        A cancelled caller waits too: nothing is left running behind. Calling it again waits likewise.
+
+        Raises:
+            Exception: What the engine's own `close` raised.
+        """
+        ...
+
+
+@define
+class _Door:
+    """Where submits enter; once shut, they are answered here: none waits for an owner that is gone."""
+
+    send: Callable[[_Command], None]
+    _lock: threading.Lock = Factory(threading.Lock)
+    _shut: EngineLost | None = None
+
+    def submit(self, job: Job, text: TextStream) -> Generation:
+        inbox: Inbox[Delivery] = Inbox()
+        with self._lock:
+            if self._shut is None:
+                self.send(_Submit(job, text, inbox.put))
+            else:
+                inbox.put(Broken(error=self._shut))
+        return Generation(inbox, lambda: self.send(_Cancel(job)))
+
+    def shut(self, error: EngineLost) -> None:
+        with self._lock:
+            self._shut = error
+
+
+def _perform(driver: Driver, command: _Command) -> bool:
+    """Hand a command to the driver; whether to go on."""
+    match command:
+        case _Submit():
+            driver.submit(command.job, command.text, command.deliver)
+        case _Cancel():
+            driver.cancel(command.job)
+        case _Close():
+            return False
+    return True
+
+
+def _break_all(driver: Driver, left: Sequence[_Command], error: EngineLost) -> None:
+    """Answer every job that is running or was about to: nobody will step the engine any more."""
+    driver.lose(error)
+    for command in left:
+        if isinstance(command, _Submit):
+            command.deliver(Broken(error=error))
+
+
+def _failed(name: str, error: BaseException) -> EngineLost:
+    lost = EngineLost(f"the worker of {name} failed: {error!r}")
+    lost.__cause__ = error
+    return lost
+
+
+def _closed(name: str) -> EngineLost:
+    return EngineLost(f"the engine of {name} was closed")
+
+
+@final
+class EngineWorker:
+    """Steps an engine in a thread of its own, where it is also loaded and closed; make it with `start`.
+
+    The loop is free while the engine loads and computes. Jobs may come from several event loops.
+    """
+
+    # Choice: a daemon thread, stopped and joined by an `atexit` function. A plain thread that nobody closed
+    # would hang the interpreter's exit; a daemon alone would be inside native code while that code's own
+    # globals are destroyed. The join waits for one step, or for a load to end.
+
+    def __init__(self, factory: EngineFactory, name: str, turns: Turns) -> None:
+        self.name = name
+        self._factory = factory
+        self._turns = turns
+        self._commands: queue.SimpleQueue[_Command] = queue.SimpleQueue()
+        self._door = _Door(self._commands.put)
+        self._loaded = Latch()
+        self._ended = Latch()
+        self._engine: Engine | None = None
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._main, name=f"engine {name}", daemon=True)
+
+    @classmethod
+    async def start(
+        cls, factory: EngineFactory, *, name: str = "engine", turns: Turns | None = None
+    ) -> EngineWorker:
+        """Start the thread and wait until the engine is loaded.
+
+        Args:
+            factory: Loads the model; called in the new thread.
+            name: The model's id, for messages and for the thread's name.
+            turns: Shared by the workers that share the machine's cores.
+
+        Raises:
+            Exception: What `factory` raised, such as `ModelLoadError`. No thread is left.
+
+        A cancelled caller waits until the thread has ended: a load cannot be interrupted, but its engine is
+        closed at once.
+        """
+        worker = cls(factory, name, Turns() if turns is None else turns)
+        atexit.register(worker._stop)
+        worker._thread.start()
+        try:
+            await worker._loaded.wait()
+        except BaseException:
+            await worker._end()
+            raise
+        if worker._engine is None:
+            await worker.aclose()  # raises what the factory raised
+        return worker
+
+    @property
+    def context_length(self) -> int:
+        """Most tokens of prompt and output together."""
+        return self._loaded_engine().context_length
+
+    @property
+    def counters(self) -> Counters:
+        """The engine's running totals."""
+        return self._loaded_engine().counters
+
+    def submit(self, job: Job, text: TextStream) -> Generation:
+        """Give a job to the engine; see `Worker.submit`."""
+        return self._door.submit(job, text)
+
+    async def aclose(self) -> None:
+        """End all jobs, free the engine and end the thread; see `Worker.aclose`."""
+        await self._end()
+        if self._error is not None:
+            raise self._error
+
+    async def _end(self) -> None:
+        self._commands.put(_Close())
+        with anyio.CancelScope(shield=True):
+            await self._ended.wait()
+        self._thread.join()  # it has nothing left to do but return
+        atexit.unregister(self._stop)
+
+    def _stop(self) -> None:
+        """At the interpreter's exit: the thread must not be inside native code from here on."""
+        self._commands.put(_Close())
+        self._thread.join()
+
+    def _loaded_engine(self) -> Engine:
+        assert self._engine is not None, "start() gives a worker only once its engine is loaded"
+        return self._engine
+
+    def _main(self) -> None:
+        try:
+            engine = self._factory()
+        except BaseException as error:  # noqa: BLE001 - raised again in `start`
+            self._error = error
+        else:
+            self._engine = engine
+            self._loaded.set()
+            self._serve(engine)
+        finally:
+            self._loaded.set()
+            self._ended.set()
+
+    def _serve(self, engine: Engine) -> None:
+        driver = Driver(engine)
+        gone = _closed(self.name)
+        try:
+            self._run(driver)
+        except BaseException as error:  # noqa: BLE001 - a bug of ours; those who wait are told
+            gone = _failed(self.name, error)
+        self._door.shut(gone)
+        _break_all(driver, self._left(), gone)
+        try:
+            engine.close()
+        except BaseException as error:  # noqa: BLE001 - raised again in `aclose`
+            self._error = error
+
+    def _run(self, driver: Driver) -> None:
+        while True:
+            try:
+                command = self._commands.get(block=not driver.busy)
+            except queue.Empty:
+                with self._turns:
+                    driver.step()
+            else:
+                if not _perform(driver, command):
+                    return
+
+    def _left(self) -> list[_Command]:
+        left: list[_Command] = []
+        while not self._commands.empty():
+            left.append(self._commands.get())
+        return left
+
+
+@final
+class InlineWorker:
+    """Steps an engine as a task of the caller's task group; make it with `start`.
+
+    For tests under a virtual clock, and for embedding without threads. Each step blocks the loop for as long
+    as it takes; after each, the loop runs whatever else is ready.
+    """
+
+    def __init__(self, name: str, step_seconds: float) -> None:
+        self.name = name
+        self._step_seconds = step_seconds
+        self._commands: Inbox[_Command] = Inbox()
+        self._door = _Door(self._commands.put)
+        self._ended = Latch()
+        self._engine: Engine | None = None
+        self._error: Exception | None = None
+
+    @classmethod
+    async def start(
+        cls, factory: EngineFactory, *, tasks: TaskGroup, name: str = "engine", step_seconds: float = 0.0
+    ) -> InlineWorker:
+        """Start a task that loads the engine and then steps it.
+
+        Args:
+            factory: Loads the model; the loop stands still meanwhile.
+            tasks: Owns the stepping task. When it is cancelled the worker closes as by `aclose`.
+            name: The model's id, for messages.
+            step_seconds: How long to sleep after each step: a step's duration on a virtual clock.
+
+        Raises:
+            Exception: What `factory` raised, such as `ModelLoadError`; `tasks` goes on.
+        """
+        worker = cls(name, step_seconds)
+        await tasks.start(worker._main, factory, name=f"engine {name}")
+        return worker
+
+    @property
+    def context_length(self) -> int:
+        """Most tokens of prompt and output together."""
+        return self._loaded_engine().context_length
+
+    @property
+    def counters(self) -> Counters:
+        """The engine's running totals."""
+        return self._loaded_engine().counters
+
+    def submit(self, job: Job, text: TextStream) -> Generation:
+        """Give a job to the engine; see `Worker.submit`."""
+        return self._door.submit(job, text)
+
+    async def aclose(self) -> None:
+        """End all jobs and free the engine; see `Worker.aclose`."""
+        self._commands.put(_Close())
+        with anyio.CancelScope(shield=True):
+            await self._ended.wait()
+        if self._error is not None:
+            raise self._error
+
+    def _loaded_engine(self) -> Engine:
+        assert self._engine is not None, "start() gives a worker only once its engine is loaded"
+        return self._engine
+
+    async def _main(self, factory: EngineFactory, *, task_status: TaskStatus[None]) -> None:
+        engine = self._engine = factory()
+        driver = Driver(engine)
+        gone = _closed(self.name)
+        try:
+            task_status.started()
+            await self._run(driver)
+        except Exception as error:  # noqa: BLE001 - a bug of ours; those who wait are told
+            gone = _failed(self.name, error)
+        finally:  # a cancelled task group comes this way too
+            self._door.shut(gone)
+            _break_all(driver, self._commands.receive_nowait(), gone)
+            try:
+                engine.close()
+            except Exception as error:  # noqa: BLE001 - raised again in `aclose`
+                self._error = error
+            self._ended.set()
+
+    async def _run(self, driver: Driver) -> None:
+        while True:
+            commands = self._commands.receive_nowait() if driver.busy else await self._commands.receive()
+            for number, command in enumerate(commands, start=1):
+                if not _perform(driver, command):
+                    for late in commands[number:]:
+                        self._commands.put(late)
+                    return
+            driver.step()
+            await anyio.sleep(self._step_seconds)
