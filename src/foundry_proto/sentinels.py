@@ -6,9 +6,11 @@ Knows: that absent, null and value are three things in JSON, and that a parser t
 from __future__ import annotations
 
 from enum import Enum
-from typing import Final, Literal
+from typing import Final, Literal, TypeAlias, TypeVar
 
-__all__ = ["ABSENT", "NEED_DATA", "Absent", "NeedData"]
+__all__ = ["ABSENT", "NEED_DATA", "Absent", "Maybe", "NeedData"]
+
+T = TypeVar("T")
 
 
 class Absent(Enum):
@@ -37,3 +39,6 @@ ABSENT: Final = Absent.ABSENT
 
 NEED_DATA: Final = NeedData.NEED_DATA
 """What `next_event()` answers when the buffered input holds no further event."""
+
+Maybe: TypeAlias = T | Absent | None
+"""A field that may be left out, or null."""

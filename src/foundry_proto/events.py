@@ -1,0 +1,108 @@
+"""What happens on an exchange: nouns, frozen, complete.
+
+Knows: what a server is told (`Head`, then `Request`; `Disconnected`), what it answers with (`Response`, or
+`StreamItem` … `StreamEnd`, or `Failure`), and that a client is told the same answers.
+Refuses to know: HTTP, JSON, and in which order events may come (`exchange.py`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from attrs import frozen
+
+if TYPE_CHECKING:
+    from foundry_proto.operations import Operation
+
+__all__ = [
+    "Disconnected",
+    "Failure",
+    "Head",
+    "Headers",
+    "Request",
+    "Response",
+    "StreamEnd",
+    "StreamItem",
+    "header",
+]
+
+T = TypeVar("T")
+
+Headers = tuple[tuple[bytes, bytes], ...]
+"""Names in lower case, and values, in the order of the wire."""
+
+
+def header(headers: Headers, name: bytes) -> bytes | None:
+    """Give a header's value, of several the last; `None` without one.
+
+    Args:
+        headers: Where to look.
+        name: In lower case.
+    """
+    return next((value for key, value in reversed(headers) if key == name), None)
+
+
+@frozen(kw_only=True)
+class Head:
+    """A request's head: who may talk, and whether the body is wanted, is decided on this."""
+
+    operation: Operation[Any, Any, Any]
+    method: str
+    query: object
+    """An instance of the operation's `query` class, from the path's and the query string's words."""
+    headers: Headers = ()
+
+
+@frozen(kw_only=True)
+class Request(Generic[T]):
+    """A request whose body is whole and means something."""
+
+    head: Head
+    value: T
+    """An instance of the operation's `request` class; `None` for an operation without a body."""
+    raw: bytes = b""
+    """The body as it came, for who relays it."""
+
+
+@frozen(kw_only=True)
+class Response(Generic[T]):
+    """A whole answer."""
+
+    value: T
+    """An instance of the operation's `response` class; `None` for an empty body."""
+    status: int = 200
+    headers: Headers = ()
+
+
+@frozen(kw_only=True)
+class StreamItem(Generic[T]):
+    """One piece of a streamed answer; the first one makes the status 200."""
+
+    value: T | bytes
+    """An instance of the operation's `item` class; a server may give its JSON text instead."""
+
+
+@frozen(kw_only=True)
+class StreamEnd:
+    """A streamed answer is whole."""
+
+
+@frozen(kw_only=True)
+class Failure:
+    """An answer that says what is wrong: a whole one, or the end of a stream that can't go on."""
+
+    status: int
+    message: str
+    """For the client's user: the value, and what was expected."""
+    type: str = "invalid_request_error"
+    """OpenAI's class of error: `invalid_request_error`, or `server_error` from status 500 on."""
+    param: str | None = None
+    """The request's field that is to blame, as a path such as `messages[0].content`."""
+    code: str | None = None
+    """OpenAI's machine-readable code, such as `context_length_exceeded`."""
+    headers: Headers = ()
+
+
+@frozen(kw_only=True)
+class Disconnected:
+    """The peer sends nothing more; to who works on a long operation it means that nobody waits for it."""

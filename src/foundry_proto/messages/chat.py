@@ -1,0 +1,365 @@
+"""What a client asks of a chat: the request of `POST /v1/chat/completions`, whole.
+
+Knows: every standard and additional property of the REST reference page, and of OpenAI's API what its clients
+send (`tools`, content parts, `response_format`, `stream_options`), with types and ranges.
+Refuses to know: what a property does, and what a server makes of one that was left out.
+
+Source: the REST reference page, "POST /v1/chat/completions"; where it names a property without its form,
+OpenAI's API reference. Unknown properties are ignored, as the services do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
+
+from attrs import frozen
+
+from foundry_proto.sentinels import ABSENT, Maybe
+from foundry_proto.wire import Between, Items, Wire
+
+__all__ = [
+    "AssistantMessage",
+    "AudioPart",
+    "ChatCompletionRequest",
+    "ChatMessage",
+    "ContentPart",
+    "DeveloperMessage",
+    "FilePart",
+    "FunctionCall",
+    "FunctionCallChoice",
+    "FunctionDefinition",
+    "FunctionMessage",
+    "FunctionTool",
+    "ImagePart",
+    "ImageUrl",
+    "JsonObjectFormat",
+    "JsonSchema",
+    "JsonSchemaFormat",
+    "LarkGrammarFormat",
+    "NamedFunction",
+    "NamedToolChoice",
+    "RefusalPart",
+    "RegexFormat",
+    "ResponseFormat",
+    "StreamOptions",
+    "SystemMessage",
+    "TextFormat",
+    "TextPart",
+    "ToolCall",
+    "ToolMessage",
+    "UserMessage",
+]
+
+_PART = Wire(noun="a part", nouns="parts")
+_MESSAGE = Wire(noun="a message", nouns="messages")
+_TOOL = Wire(noun="a tool", nouns="tools")
+_FUNCTION = Wire(noun="a function", nouns="functions")
+
+MAX_MESSAGES = 4096
+"""Most messages of one request: enough for any context, and few enough to check without a pause."""
+
+# Choice: seeds are 64-bit, as OpenAI's are; an engine that has fewer bits takes the lower ones.
+Seed = Annotated[int, Between(-(2**63), 2**63 - 1)]
+Penalty = Annotated[float, Between(-2, 2)]
+Count = Annotated[int, Between(1, 2**31 - 1)]
+
+
+@frozen(kw_only=True)
+class TextPart:
+    """Text; several parts of one message are joined without a separator."""
+
+    WIRE: ClassVar = _PART
+    type: Literal["text", "input_text"]
+    text: str
+
+
+@frozen(kw_only=True)
+class ImageUrl:
+    """Where an image is: an address, or the image itself as a `data:` URL."""
+
+    url: str
+    detail: Maybe[Literal["auto", "low", "high"]] = ABSENT
+
+
+@frozen(kw_only=True)
+class ImagePart:
+    """An image for a model that can see."""
+
+    WIRE: ClassVar = _PART
+    type: Literal["image_url"]
+    image_url: ImageUrl
+
+
+@frozen(kw_only=True)
+class AudioPart:
+    """Audio for a model that can hear."""
+
+    WIRE: ClassVar = _PART
+    type: Literal["input_audio"]
+    input_audio: Mapping[str, object]
+
+
+@frozen(kw_only=True)
+class FilePart:
+    """A file for a model that can read it."""
+
+    WIRE: ClassVar = _PART
+    type: Literal["file"]
+    file: Mapping[str, object]
+
+
+@frozen(kw_only=True)
+class RefusalPart:
+    """What an assistant said when it declined."""
+
+    WIRE: ClassVar = _PART
+    type: Literal["refusal"]
+    refusal: str
+
+
+ContentPart = TextPart | ImagePart | AudioPart | FilePart | RefusalPart
+Content = str | tuple[ContentPart, ...]
+
+
+@frozen(kw_only=True)
+class FunctionCall:
+    """A call that the model made: a name, and arguments as JSON text."""
+
+    name: str
+    arguments: str
+
+
+@frozen(kw_only=True)
+class ToolCall:
+    """A function call with the id by which its result is matched."""
+
+    WIRE: ClassVar = Wire(noun="a tool call", nouns="tool calls")
+    id: str
+    type: Literal["function"] = "function"
+    function: FunctionCall
+
+
+@frozen(kw_only=True)
+class SystemMessage:
+    """Instructions that stand above the conversation."""
+
+    WIRE: ClassVar = _MESSAGE
+    role: Literal["system"]
+    content: Content
+    name: Maybe[str] = ABSENT
+
+
+@frozen(kw_only=True)
+class DeveloperMessage:
+    """OpenAI's newer name for a system message."""
+
+    WIRE: ClassVar = _MESSAGE
+    role: Literal["developer"]
+    content: Content
+    name: Maybe[str] = ABSENT
+
+
+@frozen(kw_only=True)
+class UserMessage:
+    """What the user says."""
+
+    WIRE: ClassVar = _MESSAGE
+    role: Literal["user"]
+    content: Content
+    name: Maybe[str] = ABSENT
+
+
+@frozen(kw_only=True)
+class AssistantMessage:
+    """What the model said before; its content is null where it only called tools."""
+
+    WIRE: ClassVar = _MESSAGE
+    role: Literal["assistant"]
+    content: Maybe[Content] = ABSENT
+    name: Maybe[str] = ABSENT
+    refusal: Maybe[str] = ABSENT
+    reasoning_content: Maybe[str] = ABSENT
+    tool_calls: Maybe[tuple[ToolCall, ...]] = ABSENT
+    function_call: Maybe[FunctionCall] = ABSENT
+
+
+@frozen(kw_only=True)
+class ToolMessage:
+    """A tool's result."""
+
+    WIRE: ClassVar = _MESSAGE
+    role: Literal["tool"]
+    content: Content
+    tool_call_id: str
+
+
+@frozen(kw_only=True)
+class FunctionMessage:
+    """A function's result, in the older form."""
+
+    WIRE: ClassVar = _MESSAGE
+    role: Literal["function"]
+    content: str | None
+    name: str
+
+
+ChatMessage = (
+    SystemMessage | DeveloperMessage | UserMessage | AssistantMessage | ToolMessage | FunctionMessage
+)
+
+
+@frozen(kw_only=True)
+class FunctionDefinition:
+    """A function that the model may call; `parameters` is a JSON Schema."""
+
+    WIRE: ClassVar = _FUNCTION
+    name: str
+    description: Maybe[str] = ABSENT
+    parameters: Maybe[Mapping[str, object]] = ABSENT
+    strict: Maybe[bool] = ABSENT
+
+
+@frozen(kw_only=True)
+class FunctionTool:
+    """A tool that is a function, the only kind there is here."""
+
+    WIRE: ClassVar = _TOOL
+    type: Literal["function"]
+    function: FunctionDefinition
+
+
+@frozen(kw_only=True)
+class NamedFunction:
+    """A function by its name."""
+
+    name: str
+
+
+@frozen(kw_only=True)
+class NamedToolChoice:
+    """The one tool that must be called."""
+
+    WIRE: ClassVar = Wire(noun="a named function")
+    type: Literal["function"]
+    function: NamedFunction
+
+
+@frozen(kw_only=True)
+class FunctionCallChoice:
+    """The one function that must be called; the reference's `arguments` is accepted and means nothing."""
+
+    WIRE: ClassVar = Wire(noun="a named function")
+    name: Maybe[str] = ABSENT
+    arguments: object = ABSENT
+
+
+@frozen(kw_only=True)
+class TextFormat:
+    """Free text."""
+
+    WIRE: ClassVar = Wire(noun="a response format")
+    type: Literal["text"]
+
+
+@frozen(kw_only=True)
+class JsonObjectFormat:
+    """Any JSON object."""
+
+    WIRE: ClassVar = Wire(noun="a response format")
+    type: Literal["json_object"]
+
+
+@frozen(kw_only=True)
+class JsonSchema:
+    """A JSON Schema with the name that OpenAI's API gives it."""
+
+    name: str
+    description: Maybe[str] = ABSENT
+    schema: Maybe[Mapping[str, object]] = ABSENT
+    strict: Maybe[bool] = ABSENT
+
+
+@frozen(kw_only=True)
+class JsonSchemaFormat:
+    """JSON that the schema accepts."""
+
+    WIRE: ClassVar = Wire(noun="a response format")
+    type: Literal["json_schema"]
+    json_schema: JsonSchema
+
+
+@frozen(kw_only=True)
+class RegexFormat:
+    """Text that the regular expression matches whole; an extra."""
+
+    WIRE: ClassVar = Wire(noun="a response format")
+    type: Literal["regex"]
+    regex: str
+
+
+@frozen(kw_only=True)
+class LarkGrammarFormat:
+    """Text of the grammar's language; an extra that Foundry Local's newer core has."""
+
+    WIRE: ClassVar = Wire(noun="a response format")
+    type: Literal["lark_grammar"]
+    lark_grammar: str
+
+
+ResponseFormat = TextFormat | JsonObjectFormat | JsonSchemaFormat | RegexFormat | LarkGrammarFormat
+
+
+@frozen(kw_only=True)
+class StreamOptions:
+    """How the stream is made."""
+
+    include_usage: Maybe[bool] = ABSENT
+    """Whether a chunk with the usage and no choices stands before the end."""
+
+
+@frozen(kw_only=True)
+class ChatCompletionRequest:
+    """A chat completion request; every property but `model` and `messages` may be absent or null."""
+
+    model: str
+    """Alias or id of the model."""
+    messages: Annotated[tuple[ChatMessage, ...], Items(least=1, most=MAX_MESSAGES)]
+    """The conversation, oldest first."""
+    temperature: Maybe[Annotated[float, Between(0, 2)]] = ABSENT
+    top_p: Maybe[Annotated[float, Between(0, 1)]] = ABSENT
+    n: Maybe[Annotated[int, Between(1, 128)]] = ABSENT
+    """How many alternatives to generate."""
+    stream: Maybe[bool] = ABSENT
+    stream_options: Maybe[StreamOptions] = ABSENT
+    stop: Maybe[str | Annotated[tuple[str, ...], Items(most=4)]] = ABSENT
+    """Texts at which generation ends; the match itself is not part of the answer."""
+    max_tokens: Maybe[Count] = ABSENT
+    max_completion_tokens: Maybe[Count] = ABSENT
+    """The newer name of `max_tokens`; it counts where both are given."""
+    max_completion_token: Maybe[Count] = ABSENT
+    """A misspelling that older clients of the service send."""
+    presence_penalty: Maybe[Penalty] = ABSENT
+    frequency_penalty: Maybe[Penalty] = ABSENT
+    logit_bias: Maybe[Mapping[str, Annotated[float, Between(-100, 100)]]] = ABSENT
+    """Token id, as a string, to what is added to its logit."""
+    logprobs: Maybe[bool] = ABSENT
+    top_logprobs: Maybe[Annotated[int, Between(0, 20)]] = ABSENT
+    seed: Maybe[Seed] = ABSENT
+    user: Maybe[str] = ABSENT
+    functions: Maybe[tuple[FunctionDefinition, ...]] = ABSENT
+    function_call: Maybe[Literal["none", "auto"] | FunctionCallChoice] = ABSENT
+    tools: Maybe[tuple[FunctionTool, ...] | FunctionTool] = ABSENT
+    """An array as OpenAI's clients send it, or one object as the REST reference page types it."""
+    tool_choice: Maybe[Literal["none", "auto", "required"] | NamedToolChoice] = ABSENT
+    parallel_tool_calls: Maybe[bool] = ABSENT
+    response_format: Maybe[ResponseFormat] = ABSENT
+    metadata: Maybe[Mapping[str, object]] = ABSENT
+    top_k: Maybe[Annotated[int, Between(0, 2**31 - 1)]] = ABSENT
+    """How many of the likeliest tokens are kept; 0 keeps all."""
+    random_seed: Maybe[Seed] = ABSENT
+    """The REST reference page's name for `seed`, which counts where both are given."""
+    ep: Maybe[str] = ABSENT
+    """The execution provider to use instead of the model's own: `cpu`, `cuda`, `dml`, `qnn`, `webgpu`."""
+    ttl: Maybe[Annotated[int, Between(0, 2**31 - 1)]] = ABSENT
+    """Seconds that the model stays in memory after its last use."""

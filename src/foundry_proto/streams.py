@@ -1,0 +1,137 @@
+"""The formats of streamed answers, as a server writes and a client reads them.
+
+Knows: how an item, a failure and the end look in each format.
+Refuses to know: HTTP framing, and which operation streams (the table says).
+
+A format is one object; the row of an operation names it. Here: server-sent events whose data is JSON, ended
+by `data: [DONE]` (the REST reference page, "stream"); a failure after the first item is
+`data: {"error": …}`, after which nothing follows, not even the end.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, Protocol
+
+from attrs import define, field
+
+from foundry_proto.codec import encode, structure
+from foundry_proto.errors import RemoteProtocolError
+from foundry_proto.events import Failure, StreamEnd, StreamItem
+from foundry_proto.jsontext import ContentError, load_json
+from foundry_proto.messages.errors import ErrorBody, error_body
+from foundry_proto.sentinels import NEED_DATA, NeedData
+from foundry_proto.sse import SSEDecoder, encode_data
+
+__all__ = ["SSE_JSON", "StreamDecoder", "StreamFormat"]
+
+
+class StreamDecoder(Protocol):
+    """A client's reading of one stream; the shape of every incremental parser here."""
+
+    def receive_data(self, data: bytes) -> None:
+        """Take a piece of the body."""
+        ...
+
+    def receive_eof(self) -> None:
+        """The body is over."""
+        ...
+
+    def next_event(self) -> StreamItem[Any] | StreamEnd | Failure | NeedData:
+        """Give the next event; after `StreamEnd` or `Failure` there is none."""
+        ...
+
+
+class StreamFormat(Protocol):
+    """How one kind of stream looks on the wire."""
+
+    @property
+    def media_type(self) -> bytes:
+        """The reply's `Content-Type`."""
+        ...
+
+    @property
+    def final_pause(self) -> float:
+        """Seconds to wait before the last write, for clients that take one read for one piece."""
+        ...
+
+    def encode_item(self, value: object) -> bytes:
+        """Write one item, a message or its JSON text."""
+        ...
+
+    def encode_failure(self, failure: Failure) -> bytes:
+        """Write the end of a stream that can't go on."""
+        ...
+
+    def encode_end(self) -> bytes:
+        """Write the end of a whole stream."""
+        ...
+
+    def decoder(self, item: type[Any], *, limit: int) -> StreamDecoder:
+        """Begin to read a stream of such items, each of at most `limit` bytes."""
+        ...
+
+
+@define
+class _SSEJsonDecoder:
+    _item: type[Any]
+    _limit: int
+    _events: SSEDecoder = field(init=False)
+    _over: bool = field(init=False, default=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._events = SSEDecoder(max_event_size=self._limit)
+
+    def receive_data(self, data: bytes) -> None:
+        if not self._over:
+            self._events.receive_data(data)
+
+    def receive_eof(self) -> None:
+        if not self._over:
+            self._events.receive_eof()
+
+    def next_event(self) -> StreamItem[Any] | StreamEnd | Failure | NeedData:
+        if self._over:
+            return NEED_DATA
+        event = self._events.next_event()
+        if event is NEED_DATA:
+            return NEED_DATA
+        if event is None:
+            raise RemoteProtocolError("the stream ended before data: [DONE]")
+        if event.data == "[DONE]":
+            self._over = True
+            return StreamEnd()
+        try:
+            plain = load_json(event.data.encode())
+            if isinstance(plain, dict) and "error" in plain:
+                self._over = True
+                return _failure(structure(ErrorBody, plain))
+            return StreamItem(value=structure(self._item, plain))
+        except ContentError as error:
+            raise RemoteProtocolError(f"an event of the stream is not what was expected: {error}") from None
+
+
+def _failure(body: ErrorBody) -> Failure:
+    # The status had left before the failure was known: 500 stands for "the server could not go on".
+    error = body.error
+    return Failure(status=500, message=error.message, type=error.type, param=error.param, code=error.code)
+
+
+class _SSEJson:
+    media_type: Final = b"text/event-stream"
+    final_pause: Final = 0.0
+
+    def encode_item(self, value: object) -> bytes:
+        return encode_data(value if isinstance(value, bytes) else encode(value))
+
+    def encode_failure(self, failure: Failure) -> bytes:
+        return encode_data(encode(error_body(failure, "openai")))
+
+    def encode_end(self) -> bytes:
+        return encode_data(b"[DONE]")
+
+    def decoder(self, item: type[Any], *, limit: int) -> StreamDecoder:
+        return _SSEJsonDecoder(item, limit)
+
+
+SSE_JSON: Final[StreamFormat] = _SSEJson()
+"""Server-sent events of JSON, ended by `data: [DONE]`."""
