@@ -1,0 +1,105 @@
+"""The one place for what Linux, macOS and Windows do their own way.
+
+Knows: how a shared library's file is called, and how many cores this process may use.
+Refuses to know: what the library is for, and what the cores will do.
+
+Cores count twice over: one thread too many makes a model five times slower, because the threads of a matrix
+product wait for the one that is not running. So a container's share counts, not the machine's processors.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+__all__ = ["shared_library_name", "usable_cores"]
+
+
+def shared_library_name(stem: str, *, system: str = sys.platform) -> str:
+    """The file name of a shared library: `libSTEM.so`, `libSTEM.dylib` or `STEM.dll`."""
+    if system == "win32":
+        return f"{stem}.dll"
+    if system == "darwin":
+        return f"lib{stem}.dylib"
+    return f"lib{stem}.so"
+
+
+def usable_cores(
+    *, system: str = sys.platform, proc: Path = Path("/proc"), cgroup: Path = Path("/sys/fs/cgroup")
+) -> int:
+    """How many cores this process may use: its affinity, bounded by its container's CPU quota.
+
+    Args:
+        system: The operating system, as `sys.platform` names it.
+        proc: Where Linux tells about processes.
+        cgroup: Where Linux mounts the control groups.
+
+    Returns:
+        At least 1.
+
+    Choice: half a core of quota is left unused rather than shared by a thread of its own (1.5 gives 1): the
+    scheduler would stop all threads while that one waits for the next period.
+    """
+    cores = _windows_affinity() if system == "win32" else _affinity()
+    for quota in _cgroup_quotas(proc, cgroup):
+        cores = min(cores, int(quota))
+    return max(cores, 1)
+
+
+def _affinity() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1  # macOS ties no process to a core
+
+
+def _windows_affinity() -> int:
+    """The processors in this process's affinity mask, which covers one group of at most 64."""
+    kernel32: Any = vars(ctypes)["WinDLL"]("kernel32")
+    kernel32.GetCurrentProcess.restype = ctypes.c_void_p
+    process, system = ctypes.c_size_t(), ctypes.c_size_t()
+    found = kernel32.GetProcessAffinityMask(
+        ctypes.c_void_p(kernel32.GetCurrentProcess()), ctypes.byref(process), ctypes.byref(system)
+    )
+    return process.value.bit_count() if found and process.value else os.cpu_count() or 1
+
+
+def _cgroup_quotas(proc: Path, cgroup: Path) -> Iterator[float]:
+    """The CPU quotas, in cores, of this process's control groups and of all groups above them.
+
+    A group's limit holds for those below it. The path is the host's inside some containers, where the
+    group's own files lie at the mount's root: folders that do not exist are passed over.
+    """
+    for line in _read(proc / "self" / "cgroup").splitlines():
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if not controllers:  # version 2: one hierarchy for everything, below `unified` in a hybrid system
+            mounts = (cgroup, cgroup / "unified")
+        elif "cpu" in controllers.split(","):
+            mounts = (cgroup / controllers, cgroup / "cpu")
+        else:
+            continue
+        group = PurePosixPath(path.lstrip("/"))
+        for mount in mounts:
+            for level in (group, *group.parents):
+                yield from _quota(mount / level, version=1 if controllers else 2)
+
+
+def _quota(group: Path, *, version: int) -> Iterator[float]:
+    """This group's own quota, when it has one: `max` and -1 stand for none."""
+    if version == 2:
+        fields = _read(group / "cpu.max").split()
+    else:
+        fields = [_read(group / "cpu.cfs_quota_us").strip(), _read(group / "cpu.cfs_period_us").strip()]
+    if len(fields) == 2 and all(field.isascii() and field.isdigit() and int(field) for field in fields):
+        yield int(fields[0]) / int(fields[1])
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
