@@ -301,6 +301,17 @@ class ServerConnection:
             self._rest = 0
         return event if isinstance(event, h11.Data | h11.EndOfMessage) else NEED_DATA
 
+    def give_up(self, failure: Failure) -> list[Write]:
+        """Answer a request that is not whole, and never will be: what a driver does when patience ends.
+
+        Raises:
+            LocalProtocolError: No request has begun, or it is being answered.
+        """
+        if self._phase not in (Phase.HEAD, Phase.BODY) or self._exchange.answered:
+            raise LocalProtocolError(f"cannot give up while the connection is {self._phase.value}")
+        self._refuse_input()
+        return self.send(failure)
+
     def send(self, *events: Answer) -> list[Write]:
         """Answer: several events of a stream leave as one write.
 

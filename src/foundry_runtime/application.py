@@ -1,0 +1,137 @@
+"""What answers requests, whatever carries them: a socket of ours, an ASGI server, memory.
+
+Knows: which handler serves which operation, what all handlers share and how long that lives, and that a
+handler which fails still owes its client an answer.
+Refuses to know: connections (`server.py`), and what any operation does.
+
+A handler is a coroutine function: it awaits `send(event)`, once or, for a stream, often. It is no async
+generator: a cancel scope must not be left open across a yield.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, Final, Generic, Protocol, TypeVar
+
+import anyio
+from anyio.abc import TaskGroup
+
+from foundry_proto.events import Failure, Head, Request, Response, StreamEnd
+from foundry_proto.exchange import Answer
+from foundry_proto.operations import Operations
+
+__all__ = ["Application", "Handler", "Hangup", "Lifespan", "Send"]
+
+logger = logging.getLogger(__name__)
+
+ContextT = TypeVar("ContextT")
+
+
+class Hangup(Exception):
+    """The client is gone, or reads too slowly: raised by `send`. A handler lets it pass."""
+
+
+class Send(Protocol):
+    """How a handler answers."""
+
+    async def __call__(self, *events: Answer) -> None:
+        """Send a response, a failure, or the next items of a stream; several events leave as one write.
+
+        Raises:
+            Hangup: Nobody reads any more.
+            LocalProtocolError: Not at this point of an answer.
+        """
+
+
+Handler = Callable[[ContextT, Request[Any], Send], Awaitable[None]]
+"""Serves one request of one operation."""
+
+Lifespan = Callable[[TaskGroup], AbstractAsyncContextManager[ContextT]]
+"""Makes what handlers share. The task group is for all that outlives a request; the end cancels it."""
+
+
+_LAST: Final = (Response, StreamEnd, Failure)
+_NOT_RUNNING: Final = Failure(status=503, message="the server is not running", type="server_error")
+_FAILED: Final = Failure(status=500, message="the server failed on this request", type="server_error")
+
+
+class Application(Generic[ContextT]):
+    """Handlers, and what they share.
+
+    Args:
+        operations: What is offered.
+        handlers: By the operation's name.
+        lifespan: Makes what every handler gets as its first argument.
+
+    Raises:
+        ValueError: An operation has no handler, or a handler no operation.
+    """
+
+    def __init__(
+        self,
+        operations: Operations,
+        handlers: Mapping[str, Handler[ContextT]],
+        lifespan: Lifespan[ContextT],
+    ) -> None:
+        names = {operation.name for operation in operations}
+        if odd := sorted(names ^ set(handlers)):
+            raise ValueError(f"expected one handler for each operation, which fails for {', '.join(odd)}")
+        self.operations = operations
+        self._handlers = dict(handlers)
+        self._lifespan = lifespan
+        self._running: list[ContextT] = []
+        """What handlers share, while there is any."""
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[ContextT]:
+        """Keep what handlers share alive; requests are served within.
+
+        Whoever serves the application enters this, once: the native server, an ASGI lifespan, or the
+        application that this one is mounted in.
+        """
+        async with anyio.create_task_group() as task_group:
+            async with self._lifespan(task_group) as context:
+                self._running.append(context)
+                try:
+                    yield context
+                finally:
+                    self._running.clear()
+            task_group.cancel_scope.cancel()
+
+    def check(self, head: Head) -> Failure | None:  # noqa: ARG002 - the place where it will be looked at
+        """Decide, before a byte of the body is read, whether this request is served; `None` if it is."""
+        return None if self._running else _NOT_RUNNING
+
+    async def handle(self, request: Request[Any], send: Send) -> None:
+        """Serve one request to its end.
+
+        A handler's exception becomes a 500, or the end of the stream, whose text tells nothing of the inside;
+        the log tells all.
+
+        Raises:
+            Hangup: The client is gone.
+        """
+        name = request.head.operation.name
+        answered = False
+
+        async def watched_send(*events: Answer) -> None:
+            nonlocal answered
+            await send(*events)
+            answered = answered or any(isinstance(event, _LAST) for event in events)
+
+        if not self._running:
+            await send(_NOT_RUNNING)
+            return
+        try:
+            await self._handlers[name](self._running[0], request, watched_send)
+        except Hangup:
+            raise
+        except Exception:
+            logger.exception("%s failed", name)
+        else:
+            if not answered:
+                logger.error("%s ended without a whole answer", name)
+        if not answered:
+            await send(_FAILED)

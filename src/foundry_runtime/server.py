@@ -1,0 +1,290 @@
+"""Serves an application over transports: moves bytes between them and `ServerConnection`.
+
+Knows: which phase of a connection is given how long, that a client which hangs up wants no more work done for
+it, and how to stop without cutting answers.
+Refuses to know: HTTP (the connection object), what answers are (the application), sockets (the transport).
+
+Two functions touch the connection object: `_next_event` brings bytes in, `_send` takes bytes out. A watcher
+reads only while a `long` operation runs; what it reads it feeds to the same object, so no byte is lost.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from email.utils import formatdate
+from typing import Any, Final
+
+import anyio
+from anyio.abc import TaskStatus
+from attrs import define, field, frozen
+
+from foundry_proto import __version__
+from foundry_proto.connection import Limits, Phase, ServerConnection
+from foundry_proto.errors import RemoteProtocolError
+from foundry_proto.events import Disconnected, Failure, Head, Headers, Request, Response
+from foundry_proto.exchange import Answer
+from foundry_proto.sentinels import NEED_DATA
+from foundry_runtime.application import Application, Hangup
+from foundry_runtime.transport import Listener, Transport, TransportBroken, TransportClosed
+
+__all__ = ["TimeOuts", "serve", "serve_connection"]
+
+
+@frozen(kw_only=True)
+class TimeOuts:
+    """How long a connection may wait, in seconds."""
+
+    idle: float = 75.0
+    """For the first byte of a request."""
+    head: float = 10.0
+    """For a whole head, from its first byte on."""
+    body: float = 60.0
+    """For a whole body, from the head's end on."""
+    write: float = 30.0
+    """For a reader to take what is written."""
+    linger: float = 2.0
+    """For a client to read the last answer, when more came than was read."""
+
+    def of(self, phase: Phase) -> float:
+        """How long a phase may last."""
+        return {Phase.IDLE: self.idle, Phase.HEAD: self.head, Phase.BODY: self.body}.get(phase, self.linger)
+
+
+class _StandardHeaders:
+    """`Server` and `Date` (RFC 9110, section 6.6.1), the date written once a second."""
+
+    def __init__(self) -> None:
+        self._second = -1
+        self._headers: Headers = ()
+
+    def __call__(self) -> Headers:
+        now = int(time.time())
+        if now != self._second:
+            self._second = now
+            date = formatdate(now, usegmt=True).encode()
+            self._headers = ((b"server", _SERVER), (b"date", date))
+        return self._headers
+
+
+_SERVER: Final = b"foundry-proto/" + __version__.encode()
+_standard_headers: Final = _StandardHeaders()
+_LOST: Final = (TransportBroken, TransportClosed, TimeoutError)
+
+
+async def serve_connection(
+    transport: Transport,
+    application: Application[Any],
+    *,
+    limits: Limits | None = None,
+    time_outs: TimeOuts | None = None,
+) -> None:
+    """Serve one connection to its end, and close it.
+
+    Args:
+        transport: The connection; this call owns it.
+        application: What answers; it is `running`.
+        limits: How much the peer may make us hold.
+        time_outs: How long we wait for it.
+    """
+    await _Served(transport, application, limits or Limits(), time_outs or TimeOuts()).run()
+
+
+@define(eq=False)
+class _Served:
+    """One connection while it is served."""
+
+    _transport: Transport
+    _application: Application[Any]
+    _limits: Limits
+    _time_outs: TimeOuts
+    _connection: ServerConnection = field(init=False)
+    _timed: Phase | None = field(init=False, default=None)
+    """The phase that the transport's deadline belongs to."""
+    _stopping: bool = field(init=False, default=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._connection = ServerConnection(
+            self._application.operations, limits=self._limits, headers=_standard_headers
+        )
+
+    def stop(self) -> None:
+        """End the connection as soon as no answer is under way."""
+        self._stopping = True
+        if self._connection.phase in (Phase.IDLE, Phase.HEAD):
+            self._transport.deadline = 0.0
+
+    async def run(self) -> None:
+        """Serve until either side is done."""
+        try:
+            while await self._serve_next():
+                pass
+            if self._connection.phase is Phase.CLOSING:
+                await self._linger()
+        except (Hangup, *_LOST):
+            pass  # The peer is gone, or was waited for long enough.
+        finally:
+            await self._transport.aclose()
+
+    async def _serve_next(self) -> bool:
+        """Serve one event; whether to go on."""
+        if self._stopping and self._connection.phase is Phase.IDLE:
+            return False
+        match event := await self._next_event():
+            case Head():
+                await self._decide(event)
+            case Request():
+                await self._respond(event)
+            case Failure() | Response():
+                await self._send(event)
+            case Disconnected() | None:
+                return False
+        return True
+
+    async def _next_event(self) -> Head | Request[Any] | Failure | Response[None] | Disconnected | None:
+        """Bring bytes in until they mean something; `None` when the connection closes."""
+        while True:
+            try:
+                event = self._connection.next_event()
+            except RemoteProtocolError as error:
+                return error.failure
+            if event is not NEED_DATA:
+                return event
+            phase = self._connection.phase
+            if phase is Phase.CLOSING:
+                return None
+            if phase is not self._timed:
+                self._timed = phase
+                self._transport.deadline = anyio.current_time() + self._time_outs.of(phase)
+            try:
+                data = await self._transport.receive()
+            except TimeoutError:
+                if phase is Phase.IDLE or self._stopping:
+                    raise
+                await self._time_out(phase)
+                return None
+            self._take(data)
+
+    def _take(self, data: bytes) -> None:
+        if data:
+            self._connection.receive_data(data)
+        else:
+            self._connection.receive_eof()
+
+    async def _time_out(self, phase: Phase) -> None:
+        seconds = self._time_outs.of(phase)
+        message = f"expected the request's whole {phase.value} within {seconds:g} seconds"
+        failure = Failure(status=408, message=message, code="request_timeout")
+        for write in self._connection.give_up(failure):
+            await self._write(write.data)
+
+    async def _send(self, *events: Answer) -> None:
+        """Take an answer's bytes out."""
+        for write in self._connection.send(*events):
+            if write.after:
+                await anyio.sleep(write.after)
+            await self._write(write.data)
+
+    async def _write(self, data: bytes) -> None:
+        self._timed = None
+        self._transport.deadline = anyio.current_time() + self._time_outs.write
+        try:
+            await self._transport.send(data)
+        except _LOST as error:
+            raise Hangup from error
+        finally:
+            self._transport.deadline = None
+
+    async def _decide(self, head: Head) -> None:
+        if (failure := self._application.check(head)) is not None:
+            await self._send(failure)
+        elif data := self._connection.accept_body():
+            await self._write(data)
+
+    async def _respond(self, request: Request[Any]) -> None:
+        self._transport.deadline = None
+        self._timed = None
+        if not request.head.operation.long:
+            await self._application.handle(request, self._send)
+            return
+        hung_up: Hangup | None = None
+        async with anyio.create_task_group() as task_group:
+            task_group.start_soon(self._watch, task_group.cancel_scope)
+            try:
+                await self._application.handle(request, self._send)
+            except Hangup as error:
+                hung_up = error
+            task_group.cancel_scope.cancel()
+        if hung_up is not None or self._connection.phase is Phase.RESPONDING:
+            raise Hangup
+
+    async def _watch(self, work: anyio.CancelScope) -> None:
+        """Read while an answer is made, so that a hang-up is noticed and ends the work."""
+        try:
+            while self._connection.wants_data:
+                self._take(await self._transport.receive())
+                if isinstance(self._connection.next_event(), Disconnected):
+                    work.cancel()
+                    return
+        except _LOST:
+            work.cancel()
+
+    async def _linger(self) -> None:
+        """Let the client read the last answer before the close: unread input would reset the connection."""
+        self._transport.deadline = anyio.current_time() + self._time_outs.linger
+        await self._transport.send_eof()
+        while await self._transport.receive():
+            pass
+
+
+async def serve(
+    application: Application[Any],
+    listeners: Sequence[Listener],
+    *,
+    limits: Limits | None = None,
+    time_outs: TimeOuts | None = None,
+    stop: anyio.Event | None = None,
+    drain: float = 10.0,
+    task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve an application on listeners until stopped.
+
+    Args:
+        application: What answers; this call keeps it `running`.
+        listeners: Where connections come from; this call closes them.
+        limits: How much a peer may make us hold.
+        time_outs: How long we wait for it.
+        stop: When set, no connection is accepted any more, idle ones end, and running answers are finished.
+        drain: Seconds that running answers have then.
+        task_status: Told when requests can be served.
+    """
+    limits, time_outs, stop = limits or Limits(), time_outs or TimeOuts(), stop or anyio.Event()
+    connections: set[_Served] = set()
+
+    async def serve_one(transport: Transport) -> None:
+        served = _Served(transport, application, limits, time_outs)
+        connections.add(served)
+        try:
+            if stop.is_set():
+                served.stop()
+            await served.run()
+        finally:
+            connections.discard(served)
+
+    async with application.running(), anyio.create_task_group() as all_of_it:
+        async with anyio.create_task_group() as accepting:
+            for listener in listeners:
+                accepting.start_soon(listener.serve, serve_one)
+            task_status.started()
+            await stop.wait()
+            for listener in listeners:
+                await listener.aclose()
+            for served in connections:
+                served.stop()
+            all_of_it.start_soon(_cancel_after, drain, accepting.cancel_scope)
+        all_of_it.cancel_scope.cancel()
+
+
+async def _cancel_after(seconds: float, scope: anyio.CancelScope) -> None:
+    await anyio.sleep(seconds)
+    scope.cancel()
