@@ -60,6 +60,23 @@ _WORDS = (
     *("  ", "    ", "     "),
 )
 
+# "\u2581" stands for a blank.
+_SENTENCEPIECE_WORDS = (
+    *(
+        "\u2581the",
+        "\u2581and",
+        "\u2581world",
+        "hello",
+        "ing",
+        "\u2581\u2581\u2581\u2581",
+        "123",
+        "é",
+        "日本語",
+        "!!",
+    ),
+    *("anas", "anna"),
+)
+
 
 @frozen(kw_only=True)
 class TinyLlama:
@@ -236,50 +253,35 @@ def byte_level_fields(pre: str = "smollm") -> Fields:
     }
 
 
-def sentencepiece_fields() -> Fields:
-    """A SentencePiece tokenizer of some four hundred tokens, with fallback to bytes."""
-    words = [
-        "\u2581the",
-        "\u2581a",
-        "ing",
-        "\u2581hello",
-        "\u2581world",
-        "hello",
-        "12",
-        "123",
-        "\u2581\u2581\u2581\u2581",
-        "é",
-        "日本",
-    ]
+def sentencepiece_fields(*, space_prefix: bool = True) -> Fields:
+    """A SentencePiece tokenizer of some four hundred tokens, with fallback to bytes.
+
+    Every part of a word is a token, with a score drawn by lot: which neighbours are joined first decides
+    what a text becomes.
+    """
     pieces: dict[str, None] = {}
-    for word in words:
-        for end in range(2, len(word) + 1):
-            pieces[word[:end]] = None
-    letters = dict.fromkeys("".join(words) + "abcdefghijklmnopqrstuvwxyzHW.,!?'\"0123456789\u2581<>|_/")
-    for letter in letters:
-        pieces.pop(letter, None)
-    specials = {
-        "<unk>": gguf.TokenType.UNKNOWN,
-        "<s>": gguf.TokenType.CONTROL,
-        "</s>": gguf.TokenType.CONTROL,
-    }
-    byte_tokens = [f"<0x{byte:02X}>" for byte in range(256)]
-    user_defined = ["<tool>"]
+    for word in _SENTENCEPIECE_WORDS:
+        for start in range(len(word)):
+            for end in range(start + 2, len(word) + 1):
+                pieces[word[start:end]] = None
+    letters = dict.fromkeys("".join(_SENTENCEPIECE_WORDS) + "bcfjkmpquvyHW.,!?'\"04567890<>|_/")
     normal = [*pieces, *letters]
-    types = [
-        *specials.values(),
-        *[gguf.TokenType.BYTE] * len(byte_tokens),
-        *[gguf.TokenType.NORMAL] * len(normal),
-        *[gguf.TokenType.USER_DEFINED] * len(user_defined),
+    ranks = np.random.default_rng(1).permutation(len(normal)).tolist()
+    control, user_defined = gguf.TokenType.CONTROL, gguf.TokenType.USER_DEFINED
+    scored_tokens = [
+        ("<unk>", gguf.TokenType.UNKNOWN, 0),
+        ("<s>", control, 0),
+        ("</s>", control, 0),
+        *((f"<0x{byte:02X}>", gguf.TokenType.BYTE, 0) for byte in range(256)),
+        *((text, gguf.TokenType.NORMAL, -rank) for text, rank in zip(normal, ranks, strict=True)),
+        ("<tool>", user_defined, 0),
     ]
-    unscored = len(specials) + len(byte_tokens)
+    tokens, types, scores = zip(*scored_tokens, strict=True)
     return {
         "tokenizer.ggml.model": "llama",
         "tokenizer.ggml.pre": "default",
-        "tokenizer.ggml.tokens": [*specials, *byte_tokens, *normal, *user_defined],
-        "tokenizer.ggml.scores": [0.0] * unscored
-        + [-float(rank) for rank in range(len(normal))]
-        + [0.0] * len(user_defined),
+        "tokenizer.ggml.tokens": list(tokens),
+        "tokenizer.ggml.scores": [float(score) for score in scores],
         "tokenizer.ggml.token_type": [int(token_type) for token_type in types],
         "tokenizer.ggml.merges": None,
         "tokenizer.ggml.unknown_token_id": 0,
@@ -287,6 +289,7 @@ def sentencepiece_fields() -> Fields:
         "tokenizer.ggml.eos_token_id": 2,
         "tokenizer.ggml.padding_token_id": None,
         "tokenizer.ggml.add_bos_token": None,
+        "tokenizer.ggml.add_space_prefix": space_prefix,
     }
 
 
