@@ -172,5 +172,10 @@ def test_text_of_the_first_choice_is_given_as_it_comes() -> None:
 
 
 def test_no_chunk_is_no_completion() -> None:
+    client = ChatAssembler()
+    assert not client.begun
     with pytest.raises(LocalProtocolError, match=r"^completion: no chunk has come$"):
-        ChatAssembler().completion()
+        client.completion()
+    client.add(structure(ChatCompletionChunk, {"id": "i", "created": 1, "model": "m", "choices": []}))
+    assert client.begun
+    assert client.completion().choices == ()

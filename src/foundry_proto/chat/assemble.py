@@ -95,6 +95,11 @@ class ChatAssembler:
     _choices: dict[int, _Choice] = field(init=False, factory=dict)
     _usage: Maybe[Usage] = field(init=False, default=ABSENT)
 
+    @property
+    def begun(self) -> bool:
+        """Whether there is anything to add up."""
+        return self._first is not None
+
     def add(self, chunk: ChatCompletionChunk) -> str:
         """Take the next chunk.
 
