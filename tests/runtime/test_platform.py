@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from foundry_runtime.platform import shared_library_name, usable_cores
+from foundry_runtime.platform import return_freed_memory, shared_library_name, usable_cores
 
 
 @pytest.fixture(autouse=True)
@@ -124,6 +124,16 @@ def test_windows_counts_the_affinity_mask(
     monkeypatch.setattr(os, "cpu_count", lambda: 10)
     monkeypatch.setattr(ctypes, "WinDLL", kernel32(mask), raising=False)
     assert usable_cores(system="win32", proc=tmp_path, cgroup=tmp_path) == cores
+
+
+def test_freed_memory_is_given_back_where_that_can_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    libraries: list[SimpleNamespace] = [SimpleNamespace(malloc_trim=asked.append), SimpleNamespace()]
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: libraries.pop(0))
+    for system in ("win32", "darwin", "linux", "linux"):  # the second Linux has another C library
+        return_freed_memory(system=system)
+    assert asked == [0]
+    assert not libraries
 
 
 def test_this_machine_has_a_core() -> None:

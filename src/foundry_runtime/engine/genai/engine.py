@@ -1,0 +1,266 @@
+"""A model folder of onnxruntime-genai as a step machine.
+
+Knows: how a job becomes a native generator, in which slices its prompt is computed, how its tokens are
+chosen, and that the one job is to blame for what goes wrong in its own generator.
+Refuses to know: text, threads, and everything native but `binding.py`.
+
+Slices end at multiples of 16 tokens from the prompt's start; what remains behind the last multiple joins the
+slice before it. Their length follows the measured speed, and the answer does not depend on it: slices of 2
+to 512 tokens give the same logits to the last bit. A slice of a single token does not (it runs a
+matrix-vector kernel, which rounds 8-bit models differently), so there is none but for a prompt of one.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final, final
+
+import numpy as np
+import numpy.typing as npt
+from attrs import define
+
+from foundry_proto.errors import LocalProtocolError
+from foundry_runtime.engine.admission import check_job
+from foundry_runtime.engine.api import (
+    Counters,
+    EngineEvent,
+    EngineLost,
+    Failed,
+    Finished,
+    Job,
+    ModelLoadError,
+    Started,
+    Token,
+)
+from foundry_runtime.engine.genai.binding import GenaiError, Generator, Model, load_library
+from foundry_runtime.engine.genai.config import ModelConfig, read_config
+from foundry_runtime.engine.text.sampler import Sampler
+from foundry_runtime.platform import return_freed_memory, usable_cores
+
+__all__ = ["GenaiEngine"]
+
+_SLICE_UNIT: Final = 16
+_LARGEST_SLICE: Final = 128
+"""Twice as many compute hardly faster, but a model that is not pruned to the last position's logits then
+needs as many rows of the vocabulary's length."""
+_NEW_SPEED_WEIGHT: Final = 0.3
+"""One disturbed slice does not decide the next one's length."""
+
+
+@define(eq=False)
+class _Sequence:
+    """A job and how far it is."""
+
+    job: Job
+    prompt: npt.NDArray[np.int32]
+    sampler: Sampler | None
+    generator: Generator | None = None
+    computed: int = 0
+    generated: int = 0
+    served: int = 0
+    """The step of its last slice: the job that waits longest comes next."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether the whole prompt is computed, so that tokens can be drawn."""
+        return self.computed == len(self.prompt)
+
+
+@final
+class GenaiEngine:
+    """An engine over a model folder; loads the model, which takes its time, and belongs to one thread.
+
+    Args:
+        folder: The model folder, with its `genai_config.json`.
+        threads: Threads that compute; by default as many as this process may use cores. One too many is
+            worse than one too few.
+        max_jobs: How many jobs have a KV cache at once; further ones wait, first come, first served.
+        slice_seconds: How long one slice of prefill should take; it sets how soon a cancel takes effect, and
+            how long the others' next tokens wait.
+        clock: Seconds, for measuring the speed.
+
+    Raises:
+        ModelLoadError: The folder holds no model that can be loaded here. One token was computed to know.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        threads: int | None = None,
+        max_jobs: int = 4,
+        slice_seconds: float = 0.1,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._config = read_config(folder)
+        self._max_jobs = max_jobs
+        self._slice_seconds = slice_seconds
+        self._clock = clock
+        self._tokens_per_second = 0.0
+        self._counters = Counters()
+        self._sequences: dict[Job, _Sequence] = {}
+        self._closed = False
+        self._model = _load(folder, threads or usable_cores(), self._config)
+
+    @property
+    def context_length(self) -> int:
+        """Most tokens of prompt and output together."""
+        return self._config.context_length
+
+    @property
+    def counters(self) -> Counters:
+        """Running totals."""
+        return self._counters
+
+    def admit(self, job: Job) -> None:
+        """Take a job; memory is taken for it in a later `step`."""
+        if self._closed:
+            raise EngineLost("the engine is closed")
+        if job in self._sequences:
+            raise LocalProtocolError("this job is in the engine already")
+        check_job(job, context_length=self.context_length, vocabulary=self._config.vocabulary)
+        greedy = job.sampling.temperature == 0
+        self._sequences[job] = _Sequence(
+            job, np.array(job.prompt, dtype=np.int32), None if greedy else Sampler(job.sampling)
+        )
+
+    def cancel(self, job: Job) -> None:
+        """Forget a job and free its memory."""
+        sequence = self._sequences.pop(job, None)
+        if sequence is not None and sequence.generator is not None:
+            sequence.generator.close()
+
+    def step(self) -> Sequence[EngineEvent]:
+        """One slice of prefill for one job, in turns, and one token for each job whose prompt is computed."""
+        if self._closed:
+            raise EngineLost("the engine is closed")
+        if not self._sequences:
+            return ()
+        self._counters.steps += 1
+        events: list[EngineEvent] = []
+        resident = list(self._sequences.values())[: self._max_jobs]
+        unready = [sequence for sequence in resident if not sequence.ready]
+        if unready:
+            self._attempt(self._prefill, min(unready, key=lambda sequence: sequence.served), events)
+        for sequence in resident:
+            if sequence.ready:
+                self._attempt(self._decode, sequence, events)
+        return events
+
+    def close(self) -> None:
+        """Free the jobs' memory, then the model's."""
+        if not self._closed:
+            self._closed = True
+            for job in tuple(self._sequences):
+                self.cancel(job)
+            self._model.close()
+            return_freed_memory()
+
+    def _attempt(
+        self,
+        work: Callable[[_Sequence, Generator, list[EngineEvent]], None],
+        sequence: _Sequence,
+        events: list[EngineEvent],
+    ) -> None:
+        """Work for one job; what goes wrong there ends this job alone."""
+        try:
+            if sequence.generator is None:
+                events.append(Started(job=sequence.job))
+                sequence.generator = self._make_generator(sequence)
+            work(sequence, sequence.generator, events)
+        except Exception as error:  # noqa: BLE001 - native errors, no memory, logits without a maximum
+            self.cancel(sequence.job)
+            events.append(Failed(job=sequence.job, error=error))
+
+    def _make_generator(self, sequence: _Sequence) -> Generator:
+        # The KV cache is allocated, and cleared, for this length: never ask for the model's whole context.
+        length = len(sequence.prompt) + sequence.job.max_tokens
+        try:
+            return Generator(self._model, max_length=length)
+        except GenaiError as error:
+            raise GenaiError(f"no KV cache for {length} tokens: {error}") from error
+
+    def _prefill(self, sequence: _Sequence, generator: Generator, _: list[EngineEvent]) -> None:
+        begin = sequence.computed
+        size = slice_length(len(sequence.prompt) - begin, self._tokens_per_second * self._slice_seconds)
+        started = self._clock()
+        generator.append(sequence.prompt[begin : begin + size])
+        self._measure(size, self._clock() - started)
+        sequence.computed += size
+        sequence.served = self._counters.steps
+        self._counters.prompt_tokens += size
+
+    def _measure(self, tokens: int, seconds: float) -> None:
+        measured = tokens / max(seconds, 1e-6)
+        weight = _NEW_SPEED_WEIGHT if self._tokens_per_second else 1.0
+        self._tokens_per_second += weight * (measured - self._tokens_per_second)
+
+    def _decode(self, sequence: _Sequence, generator: Generator, events: list[EngineEvent]) -> None:
+        job = sequence.job
+        logits = None
+        if sequence.sampler is None:
+            token = generator.next_token()
+        else:
+            logits = generator.logits()
+            token = sequence.sampler.sample(logits)
+        self._counters.generated_tokens += 1
+        if token in self._config.end_ids:
+            self.cancel(job)
+            events.append(Finished(job=job, reason="stop"))
+            return
+        sequence.generated += 1
+        events.append(Token(job=job, id=token))
+        if sequence.generated == job.max_tokens:
+            self.cancel(job)
+            events.append(Finished(job=job, reason="length"))
+        elif logits is not None:
+            generator.choose(token, len(logits))
+
+
+def slice_length(remaining: int, wanted: float) -> int:
+    """How many of a prompt's remaining tokens to compute at once.
+
+    Args:
+        remaining: Tokens that are not computed; those that are end at a multiple of 16.
+        wanted: As many as would take the time that a slice should take.
+
+    Returns:
+        A multiple of 16 from 16 to 128, or all that remain if they are less than 16 more than that: no slice
+        has a single token unless the prompt has.
+    """
+    size = min(max(int(wanted) // _SLICE_UNIT * _SLICE_UNIT, _SLICE_UNIT), _LARGEST_SLICE)
+    return remaining if remaining < size + _SLICE_UNIT else size
+
+
+def _overlay(threads: int) -> str:
+    options = {
+        "intra_op_num_threads": threads,
+        # Between two kernels a thread that sleeps costs a quarter of the speed; one that spins for as long as
+        # it does by default burns a core for 30 ms after each token. This is the speed without the burning.
+        "session.intra_op.spin_duration_us": "100",
+    }
+    return json.dumps({"model": {"decoder": {"session_options": options}}})
+
+
+def _load(folder: Path, threads: int, config: ModelConfig) -> Model:
+    """Load a model and compute one token: a wrong vocabulary or head size shows itself only there."""
+    try:
+        model = Model(load_library(), folder, _overlay(threads))
+        try:
+            with Generator(model, max_length=2) as generator:
+                generator.append(np.zeros(1, dtype=np.int32))
+                logits = len(generator.logits())
+        except GenaiError:
+            model.close()
+            raise
+    except GenaiError as error:
+        raise ModelLoadError(f"{folder}: the model cannot be loaded: {error}") from error
+    if logits != config.vocabulary:
+        model.close()
+        raise ModelLoadError(
+            f"{folder}: the model gives {logits} logits, but its vocab_size is {config.vocabulary}"
+        )
+    return model
