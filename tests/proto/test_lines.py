@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from foundry_proto.errors import LocalProtocolError, RemoteProtocolError
@@ -103,6 +103,16 @@ def test_what_is_kept_between_pieces_never_exceeds_the_limit(data: st.DataObject
         if decode(decoder, [piece], eof=False).error is not None:
             return
         assert len(decoder.buffer._buffer) - decoder.buffer._start <= 8
+
+
+@given(texts, texts, st.integers(0, 5))
+@example(b"a\nb\rc\n", b"d", 1)
+@settings(deadline=None)
+def test_lines_may_be_taken_late(first: bytes, second: bytes, taken: int) -> None:
+    decoder = Lines(1000)
+    decoder.receive_data(first)
+    early = [line for _ in range(taken) if isinstance(line := decoder.next_event(), bytes)]
+    assert [*early, *decode(decoder, [second]).events] == lines([first + second]).events
 
 
 def test_taken_lines_do_not_stay_in_memory() -> None:
