@@ -30,7 +30,7 @@ def check_job(job: Job, *, context_length: int, vocabulary: int | None = None) -
             code `context_length_exceeded`.
     """
     prompt = job.prompt
-    if not prompt:
+    if len(prompt) == 0:
         raise Refused("the prompt has no tokens: expected at least one")
     if vocabulary is not None and not (min(prompt) >= 0 and max(prompt) < vocabulary):
         index, token = next((i, t) for i, t in enumerate(prompt) if not 0 <= t < vocabulary)
