@@ -42,9 +42,9 @@ class LlamaReference:
             return default if field is None else float(field.contents())
 
         weights = {
-            tensor.name: gguf.dequantize(tensor.data, tensor.tensor_type)
-            .reshape(tensor.shape[::-1].tolist())
-            .astype(dtype)
+            tensor.name: np.asarray(gguf.dequantize(tensor.data, tensor.tensor_type), dtype).reshape(
+                tensor.shape[::-1].tolist()
+            )
             for tensor in reader.tensors
         }
         n_heads = int(number("llama.attention.head_count", 0))

@@ -6,6 +6,7 @@ prompts, and that a directory's rename is what makes a model exist. Refuses to k
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -24,6 +25,8 @@ __all__ = ["GRAPH_FILE", "appearing_at", "write_genai_config", "write_identity",
 GRAPH_FILE: Final = "model.onnx"
 """The graph; its weights lie in the file of that name with `.data` appended."""
 
+_IDENTITY_FILE: Final = "inference_model.json"
+
 
 @contextmanager
 def appearing_at(target: Path) -> Iterator[Path]:
@@ -34,7 +37,10 @@ def appearing_at(target: Path) -> Iterator[Path]:
     target at a time: the caller sees to that.
 
     Args:
-        target: Where the directory shall appear; a directory that is there already is replaced.
+        target: Where the directory shall appear; an empty directory or a model folder there is replaced.
+
+    Raises:
+        FileExistsError: Something else is there.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     making = target.with_name(f".{target.name}.importing")
@@ -42,6 +48,8 @@ def appearing_at(target: Path) -> Iterator[Path]:
     if replaced.exists() and not target.exists():
         # A process was killed between the two renames below: its new folder is lost, the old one is not.
         replaced.rename(target)
+    if target.exists() and not _is_replaceable(target):
+        raise FileExistsError(errno.EEXIST, "not a model folder, so it is not replaced", str(target))
     for leftover in (making, replaced):
         if leftover.exists():
             shutil.rmtree(leftover)
@@ -51,16 +59,18 @@ def appearing_at(target: Path) -> Iterator[Path]:
         _flush(making)
         if target.exists():
             target.rename(replaced)
-        try:
-            making.rename(target)
-        except BaseException:
-            if replaced.exists():
-                replaced.rename(target)
-            raise
+        making.rename(target)
     except BaseException:
+        if replaced.exists() and not target.exists():
+            replaced.rename(target)
         shutil.rmtree(making, ignore_errors=True)
         raise
     shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _is_replaceable(target: Path) -> bool:
+    """Whether a directory can be deleted without regret: a slip in a path must not cost someone's files."""
+    return target.is_dir() and ((target / _IDENTITY_FILE).is_file() or not any(target.iterdir()))
 
 
 def write_genai_config(
@@ -130,7 +140,7 @@ def write_tokenizer(folder: Path, vocabulary: Vocabulary, made: MadeTokenizer, c
 def write_identity(folder: Path, model_id: str, max_output_tokens: int) -> None:
     """Write `inference_model.json`, by which a folder counts as a model: the last file of an import."""
     identity = {"Name": model_id, "PromptTemplate": None, "maxOutputTokens": max_output_tokens}
-    _write_json(folder / "inference_model.json", identity)
+    _write_json(folder / _IDENTITY_FILE, identity)
 
 
 def _flush(folder: Path) -> None:

@@ -23,7 +23,7 @@ __all__ = ["Llama", "read_llama"]
 # of this architecture comes near.
 _MAX_CONTEXT: Final = 2**20
 
-# Rotary tables are read eight pairs at a time by onnxruntime's attention operator.
+# What onnxruntime's attention operator asks of a head that it rotates.
 _HEAD_SIZE_STEP: Final = 16
 
 # Fields that are read below, or that change nothing in what the model computes.
@@ -134,9 +134,11 @@ def _check_field_names(metadata: Metadata) -> None:
         key = name.removeprefix("llama.")
         if key in _NEUTRAL_FIELDS:
             neutral = _NEUTRAL_FIELDS[key]
-            value = metadata.boolean(name) if isinstance(neutral, bool) else metadata.number(name)
-            if value != neutral:
-                raise UnsupportedModel(f"{name}: only {neutral} is supported, got {value}")
+            if isinstance(neutral, bool):
+                if metadata.boolean(name) is not neutral:
+                    raise UnsupportedModel(f"{name}: only {neutral} is supported, got {not neutral}")
+            elif (value := metadata.number(name)) != neutral:
+                raise UnsupportedModel(f"{name}: only {neutral:g} is supported, got {value:g}")
         elif key not in _KNOWN_FIELDS:
             raise UnsupportedModel(
                 f"{name}: this field is not known, and might change what the model computes"
@@ -144,23 +146,24 @@ def _check_field_names(metadata: Metadata) -> None:
 
 
 def _head_size(metadata: Metadata, hidden_size: int, n_heads: int) -> int:
-    if "llama.attention.key_length" in metadata:
-        head_size = metadata.integer("llama.attention.key_length", minimum=1)
+    name = "llama.attention.key_length"
+    if name in metadata:
+        head_size = metadata.integer(name, minimum=1)
     elif hidden_size % n_heads:
         raise UnsupportedModel(
             f"llama.attention.head_count: {hidden_size} values do not divide among {n_heads} heads"
         )
     else:
         head_size = hidden_size // n_heads
-    for name in ("llama.attention.value_length", "llama.rope.dimension_count"):
-        if metadata.integer(name, head_size) != head_size:
+        name = "llama.attention.head_count"
+    for same in ("llama.attention.value_length", "llama.rope.dimension_count"):
+        if metadata.integer(same, head_size) != head_size:
             raise UnsupportedModel(
-                f"{name}: only the head size, {head_size}, is supported, got {metadata.integer(name)}"
+                f"{same}: only the head size, {head_size}, is supported, got {metadata.integer(same)}"
             )
     if head_size % _HEAD_SIZE_STEP:
         raise UnsupportedModel(
-            f"llama.attention.head_count: a head of {head_size} values is not supported:"
-            f" expected a multiple of {_HEAD_SIZE_STEP}"
+            f"{name}: a head of {head_size} values is not supported: expected a multiple of {_HEAD_SIZE_STEP}"
         )
     return head_size
 

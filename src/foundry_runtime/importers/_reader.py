@@ -289,6 +289,8 @@ def _read_tensor_entry(cursor: _Cursor) -> tuple[str, tuple[int, ...], int, int]
             f"tensor {name}: expected 1 to {_MAX_DIMENSIONS} dimensions, got {n_dimensions}"
         )
     shape = tuple(cursor.uint64() for _ in range(n_dimensions))[::-1]
+    if 0 in shape:
+        raise UnsupportedModel(f"tensor {name}: has no values")
     return name, shape, cursor.uint32(), cursor.uint64()
 
 
@@ -335,5 +337,5 @@ def _decode(name: str, value: bytes) -> str:
 def _wrong(name: str, expected: str, value: object) -> UnsupportedModel:
     if isinstance(value, np.ndarray | list):
         return UnsupportedModel(f"{name}: expected {expected}, got an array of {len(value)}")
-    shown = repr(value)
-    return UnsupportedModel(f"{name}: expected {expected}, got {shown[:60]}")
+    shown = value.decode(errors="replace") if isinstance(value, bytes) else value
+    return UnsupportedModel(f"{name}: expected {expected}, got {shown!r:.60}")

@@ -20,7 +20,7 @@ from foundry_runtime.importers._reader import Metadata
 from foundry_runtime.importers._vocabulary import TokenType, Vocabulary
 from foundry_runtime.importers.errors import UnsupportedModel
 
-__all__ = ["MadeTokenizer", "make_tokenizer"]
+__all__ = ["PRE_TOKENIZERS", "MadeTokenizer", "make_tokenizer"]
 
 
 @frozen(kw_only=True)
@@ -62,7 +62,7 @@ _QWEN2: Final = _Splitting(patterns=(_modern(r"\p{N}"),))
 _DEFAULT: Final = _Splitting(patterns=(r"[\p{P}\$\+<=>\^~\|]+", _GPT2, r"\p{N}+", r"[0-9][0-9][0-9]"))
 _FALCON: Final = _Splitting(patterns=(r"[\p{P}\$\+<=>\^~\|`]+", _GPT2, r"[0-9][0-9][0-9]"))
 
-_SPLITTINGS: Final = {
+PRE_TOKENIZERS: Final = {
     "default": _DEFAULT,
     "falcon": _FALCON,
     "gpt-2": _PLAIN,
@@ -98,13 +98,13 @@ def make_tokenizer(metadata: Metadata, vocabulary: Vocabulary) -> MadeTokenizer:
     """
     if vocabulary.kind == "byte-level":
         name = metadata.string("tokenizer.ggml.pre", "default")
-        if name not in _SPLITTINGS:
-            known = ", ".join(sorted(_SPLITTINGS))
+        if name not in PRE_TOKENIZERS:
+            known = ", ".join(sorted(PRE_TOKENIZERS))
             raise UnsupportedModel(
                 f"tokenizer.ggml.pre: the pre-tokenizer {name!r} is not supported: expected one of {known}"
             )
-        tokenizer = _byte_level(metadata, vocabulary, _SPLITTINGS[name])
-        adds_bos = _SPLITTINGS[name].adds_bos
+        tokenizer = _byte_level(metadata, vocabulary, PRE_TOKENIZERS[name])
+        adds_bos = PRE_TOKENIZERS[name].adds_bos
     else:
         tokenizer = _sentencepiece(metadata, vocabulary)
         adds_bos = True

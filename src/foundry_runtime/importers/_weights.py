@@ -90,7 +90,8 @@ def quantise(rows: FloatArray) -> tuple[npt.NDArray[np.uint8], FloatArray]:
     """
     blocks = rows.reshape(rows.shape[0], -1, BLOCK_SIZE)
     scales = np.maximum(blocks.max(axis=2), -blocks.min(axis=2)) / np.float32(_LARGEST)
-    steps = np.divide(1, scales, out=np.zeros_like(scales), where=scales > 0)
+    # A block so near to zero that dividing by its scale would overflow becomes zero.
+    steps = np.divide(1, scales, out=np.zeros_like(scales), where=scales >= np.finfo(np.float32).tiny)
     numbers = blocks * steps[:, :, None]
     np.rint(numbers, out=numbers)
     numbers += _ZERO_POINT

@@ -57,7 +57,7 @@ def import_gguf(
 
     Args:
         source: The GGUF file.
-        target: The folder to make; one that is there already is replaced.
+        target: The folder to make; a model folder that is there already is replaced.
         model_id: The id that the model answers to, with its version: `name:1`.
         weights: How matrices are written; the embedding and the head are matrices too.
         search: Defaults for requests that leave these out, by onnxruntime-genai's names (`temperature`,
@@ -69,6 +69,7 @@ def import_gguf(
     Raises:
         UnsupportedModel: The file is not one that can be imported faithfully; the message says what stands
             in the way.
+        FileExistsError: There is something at `target` that is not a model folder.
         OSError: A file cannot be read or written.
     """
     report = progress or _ignore

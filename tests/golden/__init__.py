@@ -1,0 +1,1 @@
+"""What other programs answered, kept to compare with; beside each file the script that made it."""
