@@ -1,0 +1,3 @@
+"""How models get here."""
+
+__all__: list[str] = []

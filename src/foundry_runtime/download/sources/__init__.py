@@ -1,0 +1,3 @@
+"""Where models come from."""
+
+__all__: list[str] = []

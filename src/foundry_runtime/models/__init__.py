@@ -1,0 +1,3 @@
+"""The models on disk and in memory."""
+
+__all__: list[str] = []

@@ -1,0 +1,122 @@
+"""The models on disk: where they lie, which there are, and which one a name means.
+
+Knows: `$FOUNDRY_HOME`, the layout `cache/models/PUBLISHER/NAME-VERSION/`, and what makes a folder a model:
+`genai_config.json`, `inference_model.json` with a name, and no `download.tmp`.
+Refuses to know: how models get there, and which are in memory.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from attrs import frozen
+
+from foundry_runtime.models.folder import ModelFolder, read_name
+from foundry_runtime.models.names import is_meant, version_of
+
+__all__ = ["ModelDirectory", "ModelEntry"]
+
+_DEEPEST = 8
+"""How many folders below the models' own are looked into: links may lead in a circle."""
+
+
+@frozen(kw_only=True)
+class ModelEntry:
+    """A model's id and folder; nothing else has been read yet."""
+
+    id: str
+    path: Path
+
+
+@frozen
+class ModelDirectory:
+    """A home for models.
+
+    Args:
+        home: The folder that holds all that belongs to the service.
+    """
+
+    home: Path
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> ModelDirectory:
+        """The user's: `$FOUNDRY_HOME`, else `~/.foundry`."""
+        return cls(Path(environment.get("FOUNDRY_HOME") or Path("~", ".foundry")).expanduser().absolute())
+
+    @property
+    def models(self) -> Path:
+        """Where the model folders are; need not exist."""
+        return self.home / "cache" / "models"
+
+    @property
+    def downloads(self) -> Path:
+        """Where unfinished downloads wait to be gone on with; need not exist."""
+        return self.home / "cache" / "downloads"
+
+    def entries(self) -> list[ModelEntry]:
+        """The models that are there, by id.
+
+        Reads directories and one small file a model; files that lie about are passed over.
+
+        Choice: of two folders with the same name the one whose path sorts first counts.
+        """
+        found: dict[str, ModelEntry] = {}
+        for path, name in _scan(self.models, _DEEPEST):
+            found.setdefault(name.casefold(), ModelEntry(id=name, path=path))
+        return [found[key] for key in sorted(found)]
+
+    def resolve(self, name: str) -> ModelFolder | None:
+        """Find the model that a name means: an id, an id without its version (the highest counts), or an
+        alias, in any letter case.
+
+        Returns:
+            The model, or `None` when there is none of that name.
+
+        Raises:
+            BadModelFolder: It is there, but its folder cannot be used.
+        """
+        meant = [entry for entry in self.entries() if is_meant(entry.id, name)]
+        if not meant:
+            return None
+        return ModelFolder.read(max(meant, key=lambda entry: version_of(entry.id)).path)
+
+    def path_for(self, publisher: str, model_id: str) -> Path:
+        """The folder where a model belongs: `PUBLISHER/NAME-VERSION`.
+
+        Raises:
+            ValueError: Publisher or id would name a folder elsewhere, or one that not every system can have.
+        """
+        name, colon, version = model_id.rpartition(":")
+        folder = f"{name}-{version}" if colon else model_id
+        for what, segment in (("publisher", publisher), ("model id", folder)):
+            if not _may_name_a_folder(segment):
+                raise ValueError(f"{what}: expected a name that a folder can have, got {segment!r}")
+        return self.models / publisher / folder
+
+
+def _scan(folder: Path, depth: int) -> Iterator[tuple[Path, str]]:
+    """The model folders below one, each with its id; a model folder is not looked into."""
+    try:
+        children = sorted(
+            child for child in folder.iterdir() if not child.name.startswith(".") and child.is_dir()
+        )
+    except OSError:
+        return
+    for child in children:
+        name = read_name(child)
+        if name is not None:
+            yield child, name
+        elif depth > 1:
+            yield from _scan(child, depth - 1)
+
+
+def _may_name_a_folder(segment: str) -> bool:
+    forbidden = set('/\\:*?"<>|')
+    return (
+        bool(segment)
+        and segment == segment.strip(" .")
+        and segment.isprintable()
+        and forbidden.isdisjoint(segment)
+    )
