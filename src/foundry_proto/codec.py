@@ -7,6 +7,7 @@ Refuses to know: any particular message; classes carry their own names and limit
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from types import NoneType
 from typing import Annotated, Any, Final, Literal, TypeVar, get_args, get_origin
@@ -14,6 +15,7 @@ from typing import Annotated, Any, Final, Literal, TypeVar, get_args, get_origin
 import attrs
 from cattrs import Converter
 
+from foundry_proto.errors import LocalProtocolError
 from foundry_proto.jsontext import ContentError, dump_json, load_json, show
 from foundry_proto.sentinels import ABSENT
 from foundry_proto.wire import (
@@ -23,6 +25,7 @@ from foundry_proto.wire import (
     is_union,
     join_words,
     json_kinds,
+    may_be_absent,
     members,
     wire_of,
 )
@@ -86,10 +89,10 @@ def _pass(value: Any, _: Any) -> Any:
 
 
 def _literal_hook(tp: Any) -> Hook:
-    allowed = frozenset(get_args(tp))
+    kinds, allowed = json_kinds(tp), frozenset(get_args(tp))
 
     def literal(value: Any, _: Any) -> Any:
-        if type(value) is not str or value not in allowed:
+        if type(value) not in kinds or value not in allowed:
             raise _unexpected(tp, value)
         return value
 
@@ -163,10 +166,10 @@ def _union_hook(tp: Any) -> Hook:
         for kind in json_kinds(member):
             by_kind.setdefault(kind, []).append(member)
     hooks = {
-        kind: _converter.get_structure_hook(members[0]) if len(members) == 1 else _tagged_hook(members)
-        for kind, members in by_kind.items()
+        kind: _converter.get_structure_hook(types[0]) if len(types) == 1 else _tagged_hook(types)
+        for kind, types in by_kind.items()
     }
-    wanted = {kind: members[0] for kind, members in by_kind.items()}
+    wanted = {kind: types[0] for kind, types in by_kind.items()}
 
     def union(value: Any, _: Any) -> Any:
         kind = type(value)
@@ -207,23 +210,28 @@ def _class_hook(cls: Any) -> Hook:
             field.name,
             field.type,
             _converter.get_structure_hook(field.type),
+            may_be_absent(field.type),
             field.default is attrs.NOTHING,
         )
         for field in _fields(cls)
     ]
+    spelling = {_folded(row[0]): row[0] for row in fields}
 
     def instance(value: Any, tp: Any) -> Any:
         if type(value) is not dict:
             raise _unexpected(tp, value)
         if wire.any_case:
-            value = _fold(value, [row[0] for row in fields])
+            value = _respelled(value, spelling)
         given: dict[str, Any] = {}
-        for key, name, field_type, hook, required in fields:
+        for key, name, field_type, hook, optional, required in fields:
             if key in value:
                 try:
                     given[name] = hook(value[key], field_type)
                 except ContentError as error:
                     raise error.under(key) from None
+            elif optional:
+                # Not the field's default: that is for who makes an instance, and may be a null to be written.
+                given[name] = ABSENT
             elif required:
                 raise ContentError(f"expected {describe(field_type)}, got nothing", (key,))
         return cls(**given)
@@ -231,15 +239,19 @@ def _class_hook(cls: Any) -> Hook:
     return instance
 
 
-def _fold(value: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
+def _folded(name: str) -> str:
+    """What is the same in all casings of a name."""
+    return name.lower().replace("_", "")
+
+
+def _respelled(value: Mapping[str, Any], spelling: Mapping[str, str]) -> dict[str, Any]:
     """The object with its keys in the class's own spelling; of several spellings the exact one counts."""
-    spelling = {name.lower().replace("_", ""): name for name in names}
-    folded: dict[str, Any] = {}
+    plain: dict[str, Any] = {}
     for key, item in value.items():
-        name = spelling.get(key.lower().replace("_", ""), key)
-        if name == key or name not in folded:
-            folded[name] = item
-    return folded
+        name = spelling.get(_folded(key), key)
+        if name == key or name not in plain:
+            plain[name] = item
+    return plain
 
 
 def _class_writer(cls: Any) -> Callable[[Any], dict[str, Any]]:
@@ -316,32 +328,44 @@ def decode(cls: type[T], data: bytes | bytearray) -> T:
 
 
 def encode(value: object) -> bytes:
-    """Write one message as compact UTF-8 JSON; fields that are `ABSENT` are left out, `None` is written."""
-    return dump_json(_converter.unstructure(value))
+    """Write one message as compact UTF-8 JSON; fields that are `ABSENT` are left out, `None` is written.
+
+    Raises:
+        LocalProtocolError: JSON cannot carry the value: a number that is not finite, a lone surrogate, an
+            object of another kind.
+    """
+    try:
+        return dump_json(_converter.unstructure(value))
+    except (TypeError, ValueError) as error:
+        raise LocalProtocolError(f"encode: expected a value that JSON can carry: {error}") from error
 
 
 def decode_words(cls: type[T], words: Iterable[tuple[str, str]]) -> T:
     """Read a class from words: a query string's pairs, or a path's parameters.
 
     `"600"` is the integer 600, `TRUE` is true, an empty word counts as absent, names match in any casing, and
-    of a repeated name the last counts.
+    of a repeated name the last word counts.
 
     Raises:
         ContentError: Naming the parameter, what was expected, and what came.
     """
-    fields = {field_name(field, "snake").lower(): field for field in _fields(cls)}
+    fields = {_folded(field_name(field, "snake")): field for field in _fields(cls)}
+    casing = wire_of(cls).writes[0]
     plain: dict[str, object] = {}
     for name, word in words:
-        field = fields.get(name.lower())
+        field = fields.get(_folded(name))
         if field is not None and word:
-            plain[field_name(field, wire_of(cls).writes[0])] = _from_word(word, json_kinds(field.type))
+            plain[field_name(field, casing)] = _from_word(word, json_kinds(field.type))
     return structure(cls, plain)
+
+
+_NUMBER: Final = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,20})?")
 
 
 def _from_word(word: str, kinds: tuple[type, ...]) -> object:
     """The JSON value that a word stands for; the word itself where it stands for none (an error follows)."""
     if bool in kinds and word.lower() in ("true", "false"):
         return word.lower() == "true"
-    if int in kinds and word.isascii() and len(word) <= 20 and word.removeprefix("-").isdigit():
-        return int(word)
+    if float in kinds and (number := _NUMBER.fullmatch(word)):
+        return float(word) if number[1] else int(word)
     return word

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from attrs import frozen
+from attrs import Factory, field, frozen
 
 if TYPE_CHECKING:
     from foundry_proto.operations import Operation
@@ -87,15 +87,20 @@ class StreamEnd:
     """A streamed answer is whole."""
 
 
+def _error_type(failure: Failure) -> str:
+    return "server_error" if failure.status >= 500 else "invalid_request_error"
+
+
 @frozen(kw_only=True)
 class Failure:
     """An answer that says what is wrong: a whole one, or the end of a stream that can't go on."""
 
     status: int
+    """From 400 to 599; a client may also be told of a redirection, which it does not follow."""
     message: str
     """For the client's user: the value, and what was expected."""
-    type: str = "invalid_request_error"
-    """OpenAI's class of error: `invalid_request_error`, or `server_error` from status 500 on."""
+    type: str = field(default=Factory(_error_type, takes_self=True))
+    """OpenAI's class of error; by default `invalid_request_error`, from status 500 on `server_error`."""
     param: str | None = None
     """The request's field that is to blame, as a path such as `messages[0].content`."""
     code: str | None = None

@@ -14,13 +14,13 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import accumulate
 from typing import Final
 
 from attrs import frozen
 
-__all__ = ["ContentError", "dump_json", "load_json", "show"]
+__all__ = ["MAX_DEPTH", "MAX_DIGITS", "ContentError", "dump_json", "load_json", "show"]
 
 MAX_DEPTH: Final = 100
 """Deepest nesting of arrays and objects; a JSON Schema within a tool definition reaches about 40."""
@@ -86,8 +86,12 @@ def show(value: object) -> str:
             return "an object"
 
 
+def _digits(literal: str) -> int:
+    return len(literal) - literal.startswith("-")
+
+
 def _integer(literal: str) -> int:
-    if len(literal) > MAX_DIGITS:
+    if _digits(literal) > MAX_DIGITS:
         raise _RefusedLiteral
     return int(literal)
 
@@ -110,8 +114,8 @@ def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 def _mark_integer(literal: str) -> object:
-    if len(literal) > MAX_DIGITS:
-        return _Refused(f"expected at most {MAX_DIGITS} digits, got {len(literal)}")
+    if (digits := _digits(literal)) > MAX_DIGITS:
+        return _Refused(f"expected at most {MAX_DIGITS} digits, got {digits}")
     return int(literal)
 
 
@@ -142,30 +146,45 @@ _slow = json.JSONDecoder(
 )
 
 # An unterminated string runs to the end: tried again from each quote inside it, it would be quadratic.
-_STRING: Final = re.compile(r'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)', re.DOTALL)
+_STRING: Final = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
 _NO_BRACKET: Final = re.compile(r"[^][{}]+")
 _STEP: Final = {"[": 1, "{": 1, "]": -1, "}": -1}
 _SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")
 
 
-def _depth(text: str) -> int:
-    """How deep the text nests, brackets within strings left out."""
+def _nests_too_deep(text: str) -> bool:
+    """Whether arrays and objects nest too deep, brackets within strings left out."""
     if text.count("[") + text.count("{") <= MAX_DEPTH:
-        return 0
+        return False
     brackets = _NO_BRACKET.sub("", _STRING.sub("", text))
-    return max(accumulate(map(_STEP.__getitem__, brackets)), default=0)
+    return any(depth > MAX_DEPTH for depth in accumulate(map(_STEP.__getitem__, brackets)))
 
 
-def _walk(value: object, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], object]]:
-    """All values of a tree with their paths, keys before what stands under them."""
-    yield path, value
+def _walk(root: object) -> Iterator[tuple[list[str | int], object]]:
+    """All values of a tree in the text's order, each key before its value.
+
+    The path is one list that changes as the walk goes on: each step costs the same, however deep it stands.
+    """
+    path: list[str | int] = []
+    yield path, root
+    levels = [_children(root)]
+    while levels:
+        for key, item in levels[-1]:
+            path[len(levels) - 1 :] = [key]
+            if isinstance(key, str):
+                yield path, key
+            yield path, item
+            if isinstance(item, dict | list):
+                levels.append(_children(item))
+                break
+        else:
+            levels.pop()
+
+
+def _children(value: object) -> Iterator[tuple[str | int, object]]:
     if isinstance(value, dict):
-        for key, item in value.items():
-            yield (*path, key.encode("utf-8", "replace").decode()), key
-            yield from _walk(item, (*path, key))
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            yield from _walk(item, (*path, index))
+        return iter(value.items())
+    return iter(enumerate(value)) if isinstance(value, list) else iter(())
 
 
 def _is_unicode(text: str) -> bool:
@@ -174,6 +193,11 @@ def _is_unicode(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def _printable(path: Iterable[str | int]) -> tuple[str | int, ...]:
+    """The path as it can be written; a lone surrogate in a key shows as a question mark."""
+    return tuple(key if isinstance(key, int) else key.encode("utf-8", "replace").decode() for key in path)
 
 
 def load_json(data: bytes | bytearray) -> object:
@@ -196,8 +220,8 @@ def load_json(data: bytes | bytearray) -> object:
         text = data.decode()
     except UnicodeDecodeError as error:
         raise ContentError(f"expected UTF-8, got an invalid byte at offset {error.start}") from None
-    if (depth := _depth(text)) > MAX_DEPTH:
-        raise ContentError(f"expected at most {MAX_DEPTH} levels of nesting, got {depth}")
+    if _nests_too_deep(text):
+        raise ContentError(f"expected at most {MAX_DEPTH} levels of nesting, got more")
     try:
         value: object = _quick.decode(text)
     except _RefusedLiteral:
@@ -207,22 +231,22 @@ def load_json(data: bytes | bytearray) -> object:
     if _SURROGATE.search(text):
         for path, item in _walk(value):
             if isinstance(item, str) and not _is_unicode(item):
-                raise ContentError("expected Unicode text, got a lone surrogate", path)
+                raise ContentError("expected Unicode text, got a lone surrogate", _printable(path))
     return value
 
 
 def _locate(text: str) -> ContentError:
+    """Say where the slow pass finds what the quick one stumbled over."""
     try:
         tree: object = _slow.decode(text)
     except json.JSONDecodeError as error:
         return _broken(error)
-    refused = ((path, item.message) for path, item in _walk(tree) if isinstance(item, _Refused))
-    path, message = next(refused)
-    return ContentError(message, path)
+    refused = ((item.message, _printable(path)) for path, item in _walk(tree) if isinstance(item, _Refused))
+    return ContentError(*next(refused))
 
 
 def _broken(error: json.JSONDecodeError) -> ContentError:
-    what = error.msg[0].lower() + error.msg[1:]
+    what = error.msg[0].lower() + error.msg[1:].rstrip(": ").removesuffix(" at").removesuffix(" starting")
     return ContentError(
         f"expected JSON, got a syntax error at line {error.lineno}, column {error.colno}: {what}"
     )

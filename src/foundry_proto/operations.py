@@ -5,24 +5,34 @@ Refuses to know: what a handler does, and how bytes are framed.
 
 An `Operations` is a value: this package ships the documented rows, a product or an embedder adds its own.
 A path is matched raw: it is split at `/` first and each segment decoded once, so that `%2f` never makes a
-segment (RFC 3986, section 2.4).
+segment (RFC 3986, section 2.4). Of several rows that fit, the one counts that is literal where they first
+differ.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import NoneType
 from typing import Any, Final, Generic, Literal, TypeVar
 from urllib.parse import quote, unquote_to_bytes
 
 from attrs import field, frozen
 
+from foundry_proto.errors import LocalProtocolError
 from foundry_proto.messages.chat import ChatCompletionRequest
 from foundry_proto.messages.completions import ChatCompletion, ChatCompletionChunk
 from foundry_proto.messages.errors import ErrorFamily
 from foundry_proto.streams import SSE_JSON, StreamFormat
 
-__all__ = ["CHAT_COMPLETIONS", "DOCUMENTED", "Match", "Operation", "Operations", "Profile"]
+__all__ = [
+    "CHAT_COMPLETIONS",
+    "DOCUMENTED",
+    "MAX_REQUEST_BODY",
+    "Match",
+    "Operation",
+    "Operations",
+    "Profile",
+]
 
 RequestT = TypeVar("RequestT")
 ResponseT = TypeVar("ResponseT")
@@ -32,7 +42,7 @@ Profile = Literal["documented", "core", "openai"]
 """Where an operation comes from: the REST reference page, the newer routes, or OpenAI's API alone."""
 
 MAX_REQUEST_BODY: Final = 4 * 1024 * 1024
-"""Bytes: twenty times the longest prompt that a context of 128k tokens holds, in any script."""
+"""Bytes: eight times an English prompt of 128k tokens, so that other scripts and JSON's escapes have room."""
 
 
 @frozen(kw_only=True)
@@ -71,11 +81,26 @@ class Operation(Generic[RequestT, ResponseT, ItemT]):
         return self.request is not NoneType
 
     def target(self, params: Mapping[str, str]) -> str:
-        """Fill the path's parameters in, percent-encoded."""
+        """Fill the path's parameters in, percent-encoded.
+
+        Raises:
+            LocalProtocolError: A parameter is missing, empty, or no Unicode text.
+        """
         return "/".join(
-            quote(params[segment[1:-1]], safe=":@!$&'()*+,;=") if segment.startswith("{") else segment
-            for segment in self.path.split("/")
+            self._segment(params.get(part[1:-1], "")) if part.startswith("{") else part
+            for part in self.path.split("/")
         )
+
+    def _segment(self, value: str) -> str:
+        try:
+            segment = quote(value, safe=":@!$&'()*+,;=")
+        except UnicodeEncodeError:
+            raise LocalProtocolError(
+                f"{self.name}: expected Unicode text for {self.path}, got a lone surrogate"
+            ) from None
+        if not segment:
+            raise LocalProtocolError(f"{self.name}: expected a value for each parameter of {self.path}")
+        return segment
 
 
 @frozen(kw_only=True)
@@ -102,6 +127,10 @@ class Match:
         return None
 
 
+_Shape = tuple[str | None, ...]
+"""A path's segments, `None` for a parameter."""
+
+
 class Operations:
     """An immutable set of operations with the paths that lead to them.
 
@@ -109,20 +138,22 @@ class Operations:
         rows: The operations; two may share a path when their methods differ.
 
     Raises:
-        ValueError: Two rows have one name, or one path and method.
+        ValueError: Two rows have one name, one path and method, or one path with differing parameters.
     """
 
     def __init__(self, rows: Iterable[Operation[Any, Any, Any]]) -> None:
         self._rows = tuple(rows)
-        self._by_shape: dict[tuple[str | None, ...], tuple[Operation[Any, Any, Any], ...]] = {}
-        seen: set[object] = set()
+        self._by_shape: dict[_Shape, tuple[Operation[Any, Any, Any], ...]] = {}
+        names: set[str] = set()
         for row in self._rows:
+            if row.name in names:
+                raise ValueError(f"{row.name}: another row has this name")
+            names.add(row.name)
             shape = tuple(None if part.startswith("{") else part for part in row.path.split("/"))
-            for key in (row.name, *((shape, method) for method in row.methods)):
-                if key in seen:
-                    raise ValueError(f"operation {row.name}: {key} is taken by another row")
-                seen.add(key)
-            self._by_shape[shape] = (*self._by_shape.get(shape, ()), row)
+            others = self._by_shape.get(shape, ())
+            for other in others:
+                _check_neighbours(row, other)
+            self._by_shape[shape] = (*others, row)
 
     def __iter__(self) -> Iterator[Operation[Any, Any, Any]]:
         return iter(self._rows)
@@ -137,28 +168,35 @@ class Operations:
         Args:
             path: The target's path, still percent-encoded, without the query string.
         """
-        segments = path.split("/")
-        best: tuple[int, tuple[Operation[Any, Any, Any], ...]] | None = None
-        for shape, rows in self._by_shape.items():
-            if len(shape) == len(segments) and all(
-                segment != "" if part is None else part == segment
-                for part, segment in zip(shape, segments, strict=True)
-            ):
-                # A literal segment is closer than a parameter.
-                literal = len(shape) - shape.count(None)
-                if best is None or literal > best[0]:
-                    best = (literal, rows)
-        if best is None:
-            return None
         try:
-            params = {
-                part[1:-1]: unquote_to_bytes(segment).decode()
-                for part, segment in zip(best[1][0].path.split("/"), segments, strict=True)
-                if part.startswith("{")
-            }
+            segments = [unquote_to_bytes(segment).decode() for segment in path.split("/")]
         except UnicodeDecodeError:
             return None
-        return Match(operations=best[1], params=params)
+        fitting = [shape for shape in self._by_shape if _fits(shape, segments)]
+        if not fitting:
+            return None
+        rows = self._by_shape[min(fitting, key=lambda shape: [part is None for part in shape])]
+        parts = rows[0].path.split("/")
+        params = {
+            part[1:-1]: segment for part, segment in zip(parts, segments, strict=True) if part.startswith("{")
+        }
+        return Match(operations=rows, params=params)
+
+
+def _check_neighbours(row: Operation[Any, Any, Any], other: Operation[Any, Any, Any]) -> None:
+    """Refuse two rows at one path that could not be told apart, or name its parameters differently."""
+    if row.path != other.path:
+        raise ValueError(f"{row.name}: {row.path} is {other.path} of {other.name}, in other words")
+    for method in row.methods:
+        if method in other.methods:
+            raise ValueError(f"{row.name}: {method} {row.path} belongs to {other.name}")
+
+
+def _fits(shape: _Shape, segments: Sequence[str]) -> bool:
+    return len(shape) == len(segments) and all(
+        segment != "" if part is None else part == segment
+        for part, segment in zip(shape, segments, strict=True)
+    )
 
 
 CHAT_COMPLETIONS: Final[Operation[ChatCompletionRequest, ChatCompletion, ChatCompletionChunk]] = Operation(

@@ -18,7 +18,7 @@ from foundry_proto.codec import encode, structure
 from foundry_proto.errors import RemoteProtocolError
 from foundry_proto.events import Failure, StreamEnd, StreamItem
 from foundry_proto.jsontext import ContentError, load_json
-from foundry_proto.messages.errors import ErrorBody, error_body
+from foundry_proto.messages.errors import error_body, read_failure
 from foundry_proto.sentinels import NEED_DATA, NeedData
 from foundry_proto.sse import SSEDecoder, encode_data
 
@@ -37,7 +37,11 @@ class StreamDecoder(Protocol):
         ...
 
     def next_event(self) -> StreamItem[Any] | StreamEnd | Failure | NeedData:
-        """Give the next event; after `StreamEnd` or `Failure` there is none."""
+        """Give the next event; after `StreamEnd` or `Failure` there is none.
+
+        Raises:
+            RemoteProtocolError: The stream is broken; so says every later call.
+        """
         ...
 
 
@@ -77,6 +81,8 @@ class _SSEJsonDecoder:
     _limit: int
     _events: SSEDecoder = field(init=False)
     _over: bool = field(init=False, default=False)
+    _wrong: str | None = field(init=False, default=None)
+    """What was wrong with the stream: it is wrong for good."""
 
     def __attrs_post_init__(self) -> None:
         self._events = SSEDecoder(max_event_size=self._limit)
@@ -86,34 +92,40 @@ class _SSEJsonDecoder:
             self._events.receive_data(data)
 
     def receive_eof(self) -> None:
-        if not self._over:
-            self._events.receive_eof()
+        self._events.receive_eof()
 
     def next_event(self) -> StreamItem[Any] | StreamEnd | Failure | NeedData:
+        if self._wrong is not None:
+            raise RemoteProtocolError(self._wrong)
         if self._over:
             return NEED_DATA
         event = self._events.next_event()
         if event is NEED_DATA:
             return NEED_DATA
         if event is None:
-            raise RemoteProtocolError("the stream ended before data: [DONE]")
+            raise RemoteProtocolError("expected data: [DONE], got the end of the stream")
         if event.data == "[DONE]":
             self._over = True
             return StreamEnd()
         try:
             plain = load_json(event.data.encode())
-            if isinstance(plain, dict) and "error" in plain:
+            # The status had left before the failure was known: 500 stands for "the server could not go on".
+            if (failure := _reported(plain)) is not None:
                 self._over = True
-                return _failure(structure(ErrorBody, plain))
+                return failure
             return StreamItem(value=structure(self._item, plain))
         except ContentError as error:
-            raise RemoteProtocolError(f"an event of the stream is not what was expected: {error}") from None
+            self._wrong = f"an event of the stream is not what was expected: {error}"
+            raise RemoteProtocolError(self._wrong) from None
 
 
-def _failure(body: ErrorBody) -> Failure:
-    # The status had left before the failure was known: 500 stands for "the server could not go on".
-    error = body.error
-    return Failure(status=500, message=error.message, type=error.type, param=error.param, code=error.code)
+def _reported(plain: object) -> Failure | None:
+    """Read an event as a failure, if it is one: then it has an `error` that is not null."""
+    if isinstance(plain, dict) and plain.get("error") is not None:
+        return read_failure(plain, status=500) or Failure(
+            status=500, message="the stream ended with an error"
+        )
+    return None
 
 
 class _SSEJson:

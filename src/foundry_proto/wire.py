@@ -31,7 +31,9 @@ __all__ = [
     "is_union",
     "join_words",
     "json_kinds",
+    "may_be_absent",
     "members",
+    "wire_name",
     "wire_of",
 ]
 
@@ -91,6 +93,11 @@ def is_union(tp: Any) -> bool:
     return get_origin(tp) in (Union, UnionType)
 
 
+def may_be_absent(tp: Any) -> bool:
+    """Whether a field of this type may be left out."""
+    return is_union(tp) and Absent in get_args(tp)
+
+
 def members(tp: Any) -> tuple[Any, ...]:
     """A union's members without `Absent`; any other type alone."""
     if is_union(tp):
@@ -148,7 +155,6 @@ _KINDS: Final[dict[Any, tuple[type, ...]]] = {
     NoneType: (NoneType,),
     tuple: (list,),
     Mapping: (dict,),
-    Literal: (str,),
     object: (str, int, float, bool, NoneType, list, dict),
 }
 
@@ -159,4 +165,6 @@ def json_kinds(tp: Any) -> tuple[type, ...]:
         return tuple(dict.fromkeys(kind for member in members(tp) for kind in json_kinds(member)))
     if get_origin(tp) is Annotated:
         return json_kinds(get_args(tp)[0])
+    if get_origin(tp) is Literal:
+        return tuple(dict.fromkeys(type(value) for value in get_args(tp)))
     return _KINDS.get(get_origin(tp) or tp, (dict,))

@@ -11,7 +11,7 @@ OpenAI's API reference. Unknown properties are ignored, as the services do.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Final, Literal
 
 from attrs import frozen
 
@@ -19,11 +19,14 @@ from foundry_proto.sentinels import ABSENT, Maybe
 from foundry_proto.wire import Between, Items, Wire
 
 __all__ = [
+    "MAX_MESSAGES",
     "AssistantMessage",
     "AudioPart",
     "ChatCompletionRequest",
     "ChatMessage",
+    "Content",
     "ContentPart",
+    "Count",
     "DeveloperMessage",
     "FilePart",
     "FunctionCall",
@@ -39,9 +42,11 @@ __all__ = [
     "LarkGrammarFormat",
     "NamedFunction",
     "NamedToolChoice",
+    "Penalty",
     "RefusalPart",
     "RegexFormat",
     "ResponseFormat",
+    "Seed",
     "StreamOptions",
     "SystemMessage",
     "TextFormat",
@@ -55,14 +60,19 @@ _PART = Wire(noun="a part", nouns="parts")
 _MESSAGE = Wire(noun="a message", nouns="messages")
 _TOOL = Wire(noun="a tool", nouns="tools")
 _FUNCTION = Wire(noun="a function", nouns="functions")
+_NAMED_FUNCTION = Wire(noun="a named function")
+_FORMAT = Wire(noun="a response format")
 
-MAX_MESSAGES = 4096
+MAX_MESSAGES: Final = 4096
 """Most messages of one request: enough for any context, and few enough to check without a pause."""
 
 # Choice: seeds are 64-bit, as OpenAI's are; an engine that has fewer bits takes the lower ones.
 Seed = Annotated[int, Between(-(2**63), 2**63 - 1)]
+"""Where the sampler's randomness begins."""
 Penalty = Annotated[float, Between(-2, 2)]
+"""Positive values punish repetition."""
 Count = Annotated[int, Between(1, 2**31 - 1)]
+"""A number of tokens to generate."""
 
 
 @frozen(kw_only=True)
@@ -119,7 +129,9 @@ class RefusalPart:
 
 
 ContentPart = TextPart | ImagePart | AudioPart | FilePart | RefusalPart
+"""A piece of a message's content, told apart by `type`."""
 Content = str | tuple[ContentPart, ...]
+"""What a message says: text, or parts."""
 
 
 @frozen(kw_only=True)
@@ -207,6 +219,7 @@ class FunctionMessage:
 ChatMessage = (
     SystemMessage | DeveloperMessage | UserMessage | AssistantMessage | ToolMessage | FunctionMessage
 )
+"""One message of a conversation, told apart by `role`."""
 
 
 @frozen(kw_only=True)
@@ -240,7 +253,7 @@ class NamedFunction:
 class NamedToolChoice:
     """The one tool that must be called."""
 
-    WIRE: ClassVar = Wire(noun="a named function")
+    WIRE: ClassVar = _NAMED_FUNCTION
     type: Literal["function"]
     function: NamedFunction
 
@@ -249,7 +262,7 @@ class NamedToolChoice:
 class FunctionCallChoice:
     """The one function that must be called; the reference's `arguments` is accepted and means nothing."""
 
-    WIRE: ClassVar = Wire(noun="a named function")
+    WIRE: ClassVar = _NAMED_FUNCTION
     name: Maybe[str] = ABSENT
     arguments: object = ABSENT
 
@@ -258,7 +271,7 @@ class FunctionCallChoice:
 class TextFormat:
     """Free text."""
 
-    WIRE: ClassVar = Wire(noun="a response format")
+    WIRE: ClassVar = _FORMAT
     type: Literal["text"]
 
 
@@ -266,7 +279,7 @@ class TextFormat:
 class JsonObjectFormat:
     """Any JSON object."""
 
-    WIRE: ClassVar = Wire(noun="a response format")
+    WIRE: ClassVar = _FORMAT
     type: Literal["json_object"]
 
 
@@ -284,7 +297,7 @@ class JsonSchema:
 class JsonSchemaFormat:
     """JSON that the schema accepts."""
 
-    WIRE: ClassVar = Wire(noun="a response format")
+    WIRE: ClassVar = _FORMAT
     type: Literal["json_schema"]
     json_schema: JsonSchema
 
@@ -293,7 +306,7 @@ class JsonSchemaFormat:
 class RegexFormat:
     """Text that the regular expression matches whole; an extra."""
 
-    WIRE: ClassVar = Wire(noun="a response format")
+    WIRE: ClassVar = _FORMAT
     type: Literal["regex"]
     regex: str
 
@@ -302,12 +315,13 @@ class RegexFormat:
 class LarkGrammarFormat:
     """Text of the grammar's language; an extra that Foundry Local's newer core has."""
 
-    WIRE: ClassVar = Wire(noun="a response format")
+    WIRE: ClassVar = _FORMAT
     type: Literal["lark_grammar"]
     lark_grammar: str
 
 
 ResponseFormat = TextFormat | JsonObjectFormat | JsonSchemaFormat | RegexFormat | LarkGrammarFormat
+"""What form the answer must have, told apart by `type`."""
 
 
 @frozen(kw_only=True)

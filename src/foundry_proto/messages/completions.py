@@ -4,11 +4,15 @@ Knows: the fields of both forms, their order on the wire, and which are left out
 Refuses to know: how generated text becomes chunks (`chat/chat_stream.py`), and chunks a whole
 (`chat/assemble.py`).
 
+A field that may be absent and whose default is `None` is written as a null, as OpenAI's own server does; read
+from a server that leaves it out, it is `ABSENT`.
+
 Source: the REST reference page, "Response body"; for streams OpenAI's chunk object, as the service writes it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 from attrs import field, frozen
@@ -71,7 +75,7 @@ class ChatCompletionMessage:
     WIRE: ClassVar = Wire(noun="a message", nouns="messages")
     role: Literal["assistant"] = "assistant"
     content: str | None
-    refusal: str | None = None
+    refusal: Maybe[str] = None
     reasoning_content: Maybe[str] = ABSENT
     tool_calls: Maybe[tuple[ToolCall, ...]] = ABSENT
     function_call: Maybe[FunctionCall] = ABSENT
@@ -84,7 +88,7 @@ class Choice:
     WIRE: ClassVar = _CHOICE
     index: int
     message: ChatCompletionMessage
-    logprobs: object = None
+    logprobs: Maybe[Mapping[str, object]] = None
     finish_reason: FinishReason | None
 
 
@@ -101,7 +105,7 @@ class ChatCompletion:
     """As the request named it."""
     choices: tuple[Choice, ...]
     usage: Maybe[Usage] = ABSENT
-    system_fingerprint: str | None = None
+    system_fingerprint: Maybe[str] = None
 
 
 @frozen(kw_only=True)
@@ -142,7 +146,7 @@ class ChunkChoice:
     WIRE: ClassVar = _CHOICE
     index: int
     delta: Delta
-    logprobs: object = None
+    logprobs: Maybe[Mapping[str, object]] = None
     finish_reason: FinishReason | None = None
 
 
@@ -155,6 +159,6 @@ class ChatCompletionChunk:
     created: int
     model: str
     choices: tuple[ChunkChoice, ...]
-    system_fingerprint: str | None = None
+    system_fingerprint: Maybe[str] = None
     usage: Maybe[Usage] = ABSENT
     """Only in the chunk before the end, when `stream_options.include_usage` asked for it."""

@@ -1,4 +1,4 @@
-"""How a failure looks in a reply's body.
+"""How a failure looks in a reply's body, and what can be read from one.
 
 Knows: OpenAI's error object, and the body for the older routes, which serves clients of both generations: an
 error object, the problem details of RFC 9457 that the first service answered with, and the download client's
@@ -8,15 +8,24 @@ Refuses to know: which failures there are.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from http import HTTPStatus
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from attrs import field, frozen
 
-from foundry_proto.events import Failure
+from foundry_proto.events import Failure, Headers
 from foundry_proto.wire import Wire
 
-__all__ = ["CompatibleErrorBody", "ErrorBody", "ErrorDetail", "ErrorFamily", "error_body"]
+__all__ = [
+    "CompatibleErrorBody",
+    "ErrorBody",
+    "ErrorDetail",
+    "ErrorFamily",
+    "error_body",
+    "read_failure",
+    "status_phrase",
+]
 
 ErrorFamily = Literal["openai", "compatible"]
 """`openai`: the error object alone, on `/v1/*`; `compatible`: the body for both generations, elsewhere."""
@@ -54,6 +63,14 @@ class CompatibleErrorBody:
     error_message: str
 
 
+def status_phrase(status: int) -> str:
+    """Give a status's name; of one without a name, its class in words."""
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return "Server Error" if status >= 500 else "Client Error" if status >= 400 else "Status"
+
+
 def error_body(failure: Failure, family: ErrorFamily) -> ErrorBody | CompatibleErrorBody:
     """Write a failure as the body that the route's clients expect."""
     detail = ErrorDetail(message=failure.message, type=failure.type, param=failure.param, code=failure.code)
@@ -61,8 +78,49 @@ def error_body(failure: Failure, family: ErrorFamily) -> ErrorBody | CompatibleE
         return ErrorBody(error=detail)
     return CompatibleErrorBody(
         error=detail,
-        title=HTTPStatus(failure.status).phrase,
+        title=status_phrase(failure.status),
         status=failure.status,
         detail=failure.message,
         error_message=failure.message,
+    )
+
+
+def read_failure(plain: object, *, status: int, headers: Headers = ()) -> Failure | None:
+    """Read a failure from the body of any server's reply, as well as it can be read.
+
+    Servers that call themselves compatible write numbers for `code`, text for `error`, or problem details
+    (RFC 9457): a client that insisted on one form would hide what went wrong behind how it was said.
+
+    Args:
+        plain: The body's JSON value.
+        status: The reply's status.
+        headers: The reply's headers.
+
+    Returns:
+        The failure; `None` when nothing in the body says what is wrong.
+    """
+    if not isinstance(plain, dict):
+        return None
+    error = plain.get("error")
+    if isinstance(error, dict):
+        return _read_detail(error, status, headers)
+    for message in (error, *(plain.get(name) for name in ("errorMessage", "detail", "message", "title"))):
+        if isinstance(message, str) and message:
+            return Failure(status=status, message=message, headers=headers)
+    return None
+
+
+def _read_detail(error: Mapping[str, Any], status: int, headers: Headers) -> Failure | None:
+    message, param, code = error.get("message"), error.get("param"), error.get("code")
+    if not isinstance(message, str) or not message:
+        return None
+    kind = error.get("type")
+    known = {"type": kind} if isinstance(kind, str) and kind else {}
+    return Failure(
+        status=status,
+        message=message,
+        **known,
+        param=param if isinstance(param, str) else None,
+        code=str(code) if isinstance(code, str | int) else None,
+        headers=headers,
     )

@@ -1,8 +1,8 @@
-"""One request and its response without HTTP's bytes: what a status, a header and a body mean.
+"""A server's side of an exchange: from a request's head and body to events, from events to a reply's pieces.
 
-Knows: routing, which bodies are accepted, the order in which a server may answer, how every answer looks
-(HEAD, OPTIONS, 405 with `Allow`, error bodies, streams); and the same seen from a client.
-Refuses to know: connections, framing, keep-alive (`connection.py`); who may talk and what a handler does.
+Knows: routing, which bodies are accepted, the order in which answers may be sent, and how each looks (HEAD,
+OPTIONS, 405 with `Allow`, error bodies, streams).
+Refuses to know: bytes on the wire (`connection/`), who may talk, and what a handler does.
 
 The laws:
 - A head gives `Head`, or the answer to send instead; after `Head`, a body gives `Request` or a `Failure`.
@@ -12,16 +12,18 @@ The laws:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from enum import Enum
 from types import NoneType
 from typing import Any, Final
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl
 
 from attrs import define, field, frozen
 
+from foundry_proto._headers import check_headers
 from foundry_proto.codec import ContentError, decode, decode_words, encode
-from foundry_proto.errors import LocalProtocolError, RemoteProtocolError
+from foundry_proto.errors import LocalProtocolError
 from foundry_proto.events import (
     Failure,
     Head,
@@ -32,27 +34,14 @@ from foundry_proto.events import (
     StreamItem,
     header,
 )
-from foundry_proto.messages.errors import ErrorBody, error_body
-from foundry_proto.operations import Operation, Operations
-from foundry_proto.sentinels import NEED_DATA, NeedData
-from foundry_proto.streams import StreamDecoder
+from foundry_proto.messages.errors import ErrorFamily, error_body
+from foundry_proto.operations import Match, Operation, Operations
+from foundry_proto.streams import StreamFormat
 
-__all__ = [
-    "Answer",
-    "ClientAnswer",
-    "ClientExchange",
-    "Data",
-    "End",
-    "Piece",
-    "ServerExchange",
-    "Start",
-]
+__all__ = ["MAX_QUERY_WORDS", "Answer", "Data", "End", "Piece", "ServerExchange", "Start"]
 
 Answer = Response[Any] | StreamItem[Any] | StreamEnd | Failure
 """What a server may send."""
-
-ClientAnswer = Response[Any] | StreamItem[Any] | StreamEnd | Failure
-"""What a client may be told."""
 
 
 @frozen(kw_only=True)
@@ -78,6 +67,7 @@ class End:
 
 
 Piece = Start | Data | End
+"""What an answer consists of."""
 
 
 class _Sent(Enum):
@@ -100,6 +90,11 @@ _ORDER: Final[Mapping[tuple[_Sent, type], _Sent]] = {
 }
 
 _JSON: Final = b"application/json"
+_BODILESS: Final = (204, 304)
+"""Statuses whose replies end with the head (RFC 9110, section 6.4.1)."""
+
+MAX_QUERY_WORDS: Final = 100
+"""Most parameters of a query string."""
 
 
 @define
@@ -114,7 +109,7 @@ class ServerExchange:
     _operation: Operation[Any, Any, Any] | None = field(init=False, default=None)
     _head: Head | None = field(init=False, default=None)
     _method: str = field(init=False, default="")
-    _path: str = field(init=False, default="/v1/")
+    _family: ErrorFamily = field(init=False, default="openai")
     _body: bytearray = field(init=False, factory=bytearray)
     _sent: _Sent = field(init=False, default=_Sent.NOTHING)
 
@@ -136,12 +131,14 @@ class ServerExchange:
         """
         self._method = method
         path, _, query = _origin_form(target).partition("?")
-        self._path = path
         match = self._operations.match(path)
         if match is None:
             if method == "OPTIONS" and path == "*":
                 return Response(value=None, status=204)
+            self._family = "openai" if path.startswith("/v1/") else "compatible"
             return Failure(status=404, message=f"no such route: {method} {path[:200]}", code="unknown_url")
+        # Which of the path's operations was meant may stay unknown; they answer failures in one form.
+        self._family = match.operations[0].errors
         allow: Headers = ((b"allow", ", ".join(match.allow()).encode()),)
         if method == "OPTIONS":
             return Response(value=None, status=204, headers=allow)
@@ -151,22 +148,21 @@ class ServerExchange:
             message = f"method: expected {expected} for {path[:200]}, got {method[:40]}"
             return Failure(status=405, message=message, code="method_not_allowed", headers=allow)
         self._operation = operation
+        self._family = operation.errors
         if (failure := _check_body_headers(operation, headers)) is not None:
             return failure
         try:
-            words = (*parse_qsl(query, keep_blank_values=True, max_num_fields=100), *match.params.items())
-            arguments = None if operation.query is NoneType else decode_words(operation.query, words)
-        except ValueError as error:
-            param = error.param if isinstance(error, ContentError) else None
-            return Failure(status=400, message=str(error), param=param)
+            arguments = _arguments(operation, query, match)
+        except ContentError as error:
+            return Failure(status=400, message=str(error), param=error.param)
         self._head = Head(operation=operation, method=method, query=arguments, headers=headers)
         return self._head
 
     def receive_body(self, data: bytes | bytearray) -> Failure | None:
         """Take a piece of the request's body; a `Failure` when it is too large."""
-        if self._operation is None:
+        if self._head is None:
             raise LocalProtocolError("receive_body: no head was accepted")
-        limit = self._operation.body_limit
+        limit = self._head.operation.body_limit
         if len(self._body) + len(data) > limit:
             self._body.clear()
             return _too_large(limit)
@@ -175,14 +171,14 @@ class ServerExchange:
 
     def receive_end(self) -> Request[Any] | Failure:
         """The request's body is whole: say what it means."""
-        if self._head is None or self._operation is None:
+        if self._head is None:
             raise LocalProtocolError("receive_end: no head was accepted")
         raw = bytes(self._body)
         self._body.clear()
-        if not self._operation.has_body:
+        if not self._head.operation.has_body:
             return Request(head=self._head, value=None, raw=raw)
         try:
-            value = decode(self._operation.request, raw)
+            value = decode(self._head.operation.request, raw)
         except ContentError as error:
             return Failure(status=400, message=str(error), param=error.param)
         return Request(head=self._head, value=value, raw=raw)
@@ -191,7 +187,8 @@ class ServerExchange:
         """Take a piece of the answer and say how it looks.
 
         Raises:
-            LocalProtocolError: Not at this point of an answer, or not for this operation.
+            LocalProtocolError: Not at this point of an answer, not for this operation, or a value, status or
+                header that cannot be sent. Nothing has been sent then: another answer is still possible.
         """
         before = self._sent
         if (after := _ORDER.get((before, type(event)))) is None:
@@ -205,20 +202,19 @@ class ServerExchange:
     def _pieces(self, event: Answer, *, first: bool) -> list[Piece]:
         match event:
             case Response():
-                return self._whole(event.status, event.headers, event.value)
+                return _whole(event.status, event.headers, event.value, lowest=200)
             case Failure() if first:
-                family = self._operation.errors if self._operation else _family(self._path)
-                return self._whole(event.status, event.headers, error_body(event, family))
-            case StreamItem():
-                return self._streamed(self._format.encode_item(event.value), first=first)
+                return _whole(event.status, event.headers, error_body(event, self._family), lowest=400)
             case Failure():
                 return [Data(data=self._format.encode_failure(event)), End()]
+            case StreamItem():
+                return self._streamed(self._format.encode_item(event.value), first=first)
             case StreamEnd():
                 data = self._format.encode_end()
                 return [*self._streamed(data, first=first, after=self._format.final_pause), End()]
 
     @property
-    def _format(self) -> Any:
+    def _format(self) -> StreamFormat:
         if self._operation is None or self._operation.stream is None:
             raise LocalProtocolError("cannot send a stream: the operation has none")
         return self._operation.stream
@@ -230,26 +226,40 @@ class ServerExchange:
         headers = ((b"content-type", self._format.media_type), (b"cache-control", b"no-cache"))
         return [Start(status=200, headers=headers), piece]
 
-    def _whole(self, status: int, headers: Headers, value: object) -> list[Piece]:
-        if value is None:
-            length: Headers = () if status == 204 else ((b"content-length", b"0"),)
-            return [Start(status=status, headers=(*headers, *length)), End()]
-        body = encode(value)
-        described = ((b"content-type", _JSON), (b"content-length", b"%d" % len(body)))
-        return [Start(status=status, headers=(*described, *headers)), Data(data=body), End()]
+
+def _whole(status: int, headers: Headers, value: object, *, lowest: int) -> list[Piece]:
+    if not lowest <= status <= 599:
+        raise LocalProtocolError(f"cannot send the status {status}: expected one from {lowest} to 599")
+    check_headers(headers)
+    if value is None:
+        length: Headers = () if status in _BODILESS else ((b"content-length", b"0"),)
+        return [Start(status=status, headers=(*headers, *length)), End()]
+    if status in _BODILESS:
+        raise LocalProtocolError(f"cannot send a value with the status {status}")
+    body = encode(value)
+    described = ((b"content-type", _JSON), (b"content-length", b"%d" % len(body)))
+    return [Start(status=status, headers=(*described, *headers)), Data(data=body), End()]
+
+
+_ABSOLUTE: Final = re.compile(r"https?://[^/?]*", re.IGNORECASE)
 
 
 def _origin_form(target: str) -> str:
     """Reduce an absolute-form target to its path and query (RFC 9112, section 3.2.2)."""
-    scheme, separator, rest = target.partition("://")
-    if not separator or scheme.lower() not in ("http", "https"):
+    authority = _ABSOLUTE.match(target)
+    if authority is None:
         return target
-    slash = rest.find("/")
-    return rest[slash:] if slash >= 0 else "/"
+    rest = target[authority.end() :]
+    return rest if rest.startswith("/") else f"/{rest}"
 
 
-def _family(path: str) -> Any:
-    return "openai" if path.startswith("/v1/") else "compatible"
+def _arguments(operation: Operation[Any, Any, Any], query: str, match: Match) -> object:
+    """Read the path's and the query string's words; a path's parameter is no query's to change."""
+    if operation.query is NoneType:
+        return None
+    if query.count("&") >= MAX_QUERY_WORDS:
+        raise ContentError(f"expected at most {MAX_QUERY_WORDS} parameters, got more", ("query",))
+    return decode_words(operation.query, (*parse_qsl(query), *match.params.items()))
 
 
 def _too_large(limit: int) -> Failure:
@@ -260,23 +270,27 @@ def _too_large(limit: int) -> Failure:
 
 def _check_body_headers(operation: Operation[Any, Any, Any], headers: Headers) -> Failure | None:
     """Say what can be said against a body before a byte of it is read."""
-    length = header(headers, b"content-length")
-    if length is not None and int(length) > operation.body_limit:
+    length = header(headers, b"content-length") or b"0"
+    if not length.isdigit():
+        message = f"content-length: expected a number of bytes, got {_show_header(length)}"
+        return Failure(status=400, message=message)
+    # Its digits are compared first: a number of any length is read in no time.
+    if len(length) > 20 or int(length) > operation.body_limit:
         return _too_large(operation.body_limit)
     if not operation.has_body:
         return None
     # Choice: a body without a Content-Type is taken for JSON; one of another type is refused even where it
     # would parse, since a web page may send `text/plain` anywhere without asking.
-    media = header(headers, b"content-type")
-    name, _, parameters = (media or _JSON).lower().partition(b";")
-    name = name.strip()
+    media = header(headers, b"content-type") or _JSON
+    name, *parameters = (part.strip() for part in media.lower().split(b";"))
     if name != _JSON and not (name.startswith(b"application/") and name.endswith(b"+json")):
         return _unsupported(f"content-type: expected application/json, got {_show_header(media)}")
-    charset = parameters.strip().removeprefix(b"charset=").strip(b'"')
-    if charset not in (b"", b"utf-8", b"utf8") and parameters.strip().startswith(b"charset="):
-        return _unsupported(f"content-type: expected charset=utf-8, got {_show_header(charset)}")
-    coding = header(headers, b"content-encoding")
-    if coding is not None and coding.lower() != b"identity":
+    for parameter in parameters:
+        key, _, value = parameter.partition(b"=")
+        if key == b"charset" and value.strip(b'"') not in (b"utf-8", b"utf8"):
+            return _unsupported(f"content-type: expected charset=utf-8, got {_show_header(media)}")
+    coding = header(headers, b"content-encoding") or b"identity"
+    if coding.lower() != b"identity":
         return _unsupported(f"content-encoding: expected identity, got {_show_header(coding)}")
     return None
 
@@ -285,107 +299,5 @@ def _unsupported(message: str) -> Failure:
     return Failure(status=415, message=message, code="unsupported_media_type")
 
 
-def _show_header(value: bytes | None) -> str:
-    return (value or b"")[:80].decode("ascii", "replace")
-
-
-@define
-class ClientExchange:
-    """A client's side of one exchange.
-
-    Args:
-        operation: What is called.
-        limit: The most bytes of a whole answer, or of one item of a stream.
-    """
-
-    _operation: Operation[Any, Any, Any]
-    _limit: int = field(kw_only=True)
-    _status: int = field(init=False, default=0)
-    _headers: Headers = field(init=False, default=())
-    _body: bytearray = field(init=False, factory=bytearray)
-    _stream: StreamDecoder | None = field(init=False, default=None)
-    _eof: bool = field(init=False, default=False)
-    _done: bool = field(init=False, default=False)
-
-    def request(
-        self, value: object, *, params: Mapping[str, str], query: Mapping[str, str], method: str | None
-    ) -> tuple[str, str, Headers, bytes]:
-        """Say how the request looks.
-
-        Returns:
-            Method, target, headers and body.
-        """
-        operation = self._operation
-        target = operation.target(params) + (f"?{urlencode(query)}" if query else "")
-        body = encode(value) if operation.has_body else b""
-        headers: Headers = ()
-        if operation.has_body:
-            headers = ((b"content-type", _JSON), (b"content-length", b"%d" % len(body)))
-        return method or operation.methods[0], target, headers, body
-
-    def receive_head(self, status: int, headers: Headers) -> None:
-        """Take the response's head."""
-        self._status, self._headers = status, headers
-        media = (header(headers, b"content-type") or b"").partition(b";")[0].strip().lower()
-        stream = self._operation.stream
-        if status < 300 and stream is not None and media == stream.media_type.partition(b";")[0]:
-            self._stream = stream.decoder(self._operation.item, limit=self._limit)
-
-    def receive_body(self, data: bytes | bytearray) -> None:
-        """Take a piece of the response's body."""
-        if self._stream is not None:
-            self._stream.receive_data(bytes(data))
-            return
-        if len(self._body) + len(data) > self._limit:
-            raise RemoteProtocolError(f"expected an answer of at most {self._limit} bytes, got more")
-        self._body += data
-
-    def receive_end(self) -> None:
-        """The response's body is whole."""
-        self._eof = True
-        if self._stream is not None:
-            self._stream.receive_eof()
-
-    def next_event(self) -> ClientAnswer | NeedData:
-        """Give the next event of the answer.
-
-        Raises:
-            RemoteProtocolError: The answer is none of this operation.
-        """
-        if self._done:
-            return NEED_DATA
-        if self._stream is not None:
-            event = self._stream.next_event()
-            self._done = isinstance(event, StreamEnd | Failure)
-            return event
-        if not self._eof:
-            return NEED_DATA
-        self._done = True
-        raw = bytes(self._body)
-        if self._status >= 300:
-            return _reported(self._status, raw, self._headers)
-        if self._operation.response is NoneType:
-            return Response(value=None, status=self._status, headers=self._headers)
-        try:
-            value = decode(self._operation.response, raw)
-        except ContentError as error:
-            raise RemoteProtocolError(f"the answer is not what was expected: {error}") from None
-        return Response(value=value, status=self._status, headers=self._headers)
-
-
-def _reported(status: int, raw: bytes, headers: Headers) -> Failure:
-    """Read a failure from a reply of any server, as well as it can be read."""
-    try:
-        error = decode(ErrorBody, raw).error
-    except ContentError:
-        text = raw[:200].decode("utf-8", "replace").strip()
-        kind = "server_error" if status >= 500 else "invalid_request_error"
-        return Failure(status=status, message=text or f"status {status}", type=kind, headers=headers)
-    return Failure(
-        status=status,
-        message=error.message,
-        type=error.type,
-        param=error.param,
-        code=error.code,
-        headers=headers,
-    )
+def _show_header(value: bytes) -> str:
+    return value[:80].decode("ascii", "replace")

@@ -1,0 +1,386 @@
+"""HTTP/1.1 around a server's exchanges: one after the other on one connection.
+
+Knows: framing (h11's), what a strict server refuses that h11 lets pass, keep-alive, pipelining, how much
+input may wait, and when an answer must be the connection's last.
+Refuses to know: what a request means (`exchange/`), time (a driver arms time-outs by `phase`), who talks.
+
+The laws:
+- Any cut of the same bytes gives the same events; any bytes give events or `RemoteProtocolError`.
+- Else only `LocalProtocolError` is raised, for misuse; what was taken before it leaves with the next call.
+- Input waits in one buffer: a head of at most `Limits.head` bytes, or what a client sent behind a request
+  that is being answered; a driver stops reading when `wants_data` is false.
+- A `Failure` keeps the connection when the request's body was read, or its rest is at most `Limits.drain`
+  bytes; otherwise the answer says `Connection: close`, and what still arrives is read and forgotten.
+
+Source: RFC 9112; its sections are named beside what implements them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from enum import Enum
+from typing import Any, Final, cast
+
+import h11
+from attrs import define, field, frozen
+
+from foundry_proto.connection._h11 import feed, in_words
+from foundry_proto.errors import LocalProtocolError, RemoteProtocolError
+from foundry_proto.events import Disconnected, Failure, Head, Headers, Request, Response, header
+from foundry_proto.exchange import Answer, Data, End, Piece, ServerExchange, Start
+from foundry_proto.messages.errors import status_phrase
+from foundry_proto.operations import Operations
+from foundry_proto.sentinels import NEED_DATA, NeedData
+
+__all__ = ["Limits", "Phase", "ServerConnection", "Write"]
+
+
+class Phase(Enum):
+    """What a server's connection waits for: all that a driver needs to choose a time-out."""
+
+    IDLE = "idle"
+    """The first byte of a request."""
+    HEAD = "head"
+    """The rest of a request's head."""
+    BODY = "body"
+    """The rest of a request's body, wanted or not."""
+    RESPONDING = "responding"
+    """The server's own answer."""
+    CLOSING = "closing"
+    """Nothing: the last answer is whole, or there will be none."""
+
+
+@frozen(kw_only=True)
+class Limits:
+    """How much a peer may make a server's connection hold, in bytes."""
+
+    head: int = 64 * 1024
+    """A request's line and headers together (431 beyond it), a chunk's size line, or a body's trailers."""
+    drain: int = 64 * 1024
+    """The unread rest of a body that is read and forgotten for the sake of keeping the connection."""
+    waiting: int = 64 * 1024
+    """What may wait behind a request that is being answered, before a driver should stop reading."""
+
+
+@frozen(kw_only=True)
+class Write:
+    """Bytes to send, and how long after the previous write: a driver never joins across a pause."""
+
+    data: bytes
+    after: float = 0.0
+    """Seconds."""
+
+
+# What h11 lets pass and a strict server must not (RFC 9112, sections 2.2 and 5.2): a bare LF or CR, a header
+# folded over lines, NUL. A parser in front of this one might have read something else there.
+_FORBIDDEN: Final = re.compile(rb"\x00|\r(?!\n)|(?<!\r)\n|\r\n[ \t]")
+_FORBIDDEN_NAMES: Final[Mapping[bytes, str]] = {
+    b"\x00": "NUL",
+    b"\r": "bare CR and no folded header",
+    b"\n": "bare LF",
+}
+_HEAD_END: Final = b"\r\n\r\n"
+
+
+@define
+class ServerConnection:
+    """A server's side of one connection.
+
+    Feed it with `receive_data`, ask `next_event` until `NEED_DATA`, answer with `send`. After a `Head` the
+    driver may answer at once, or go on; `accept_body` says what to send first if it goes on.
+
+    Args:
+        operations: What is offered here.
+        limits: How much a peer may make it hold.
+        headers: Gives headers for every response, such as `Server` and `Date`; called once each.
+    """
+
+    _operations: Operations
+    _limits: Limits = field(kw_only=True, factory=Limits)
+    _headers: Callable[[], Headers] = field(kw_only=True, default=tuple)
+    _phase: Phase = field(init=False)
+    _http: h11.Connection = field(init=False)
+    _exchange: ServerExchange = field(init=False)
+    _input: bytearray = field(init=False, factory=bytearray)
+    _searched: int = field(init=False)
+    """How much of the input was searched for a head's end."""
+    _rest: int | None = field(init=False)
+    """Bytes of the request's body that were not given to h11 yet; `None` while only h11 can know."""
+    _fed: bytes = field(init=False)
+    """What h11 was given last of a chunked body, and four bytes before it."""
+    _last: bool = field(init=False, default=False)
+    """Whether the connection ends with this answer."""
+    _eof: bool = field(init=False, default=False)
+    _told_of_eof: bool = field(init=False, default=False)
+    _unsent: list[tuple[bytearray, float]] = field(init=False, factory=list)
+    """What `send` has framed so far, and how long after the previous each is to leave."""
+
+    def __attrs_post_init__(self) -> None:
+        self._begin()
+
+    def _begin(self) -> None:
+        """Wait for the next request."""
+        self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=self._limits.head)
+        self._exchange = ServerExchange(self._operations)
+        self._phase = Phase.HEAD if self._input else Phase.IDLE
+        self._searched = 0
+        self._rest = 0
+        self._fed = b""
+
+    @property
+    def phase(self) -> Phase:
+        """What the connection waits for."""
+        return self._phase
+
+    @property
+    def wants_data(self) -> bool:
+        """Whether a driver should read: false while more than `Limits.waiting` waits behind an answer."""
+        return self._phase is not Phase.RESPONDING or len(self._input) < self._limits.waiting
+
+    def receive_data(self, data: bytes) -> None:
+        """Take bytes from the peer; `next_event` says what they mean.
+
+        Raises:
+            LocalProtocolError: The end was already told.
+        """
+        if self._eof:
+            raise LocalProtocolError("receive_data: expected no data after receive_eof")
+        if self._phase is Phase.CLOSING:
+            return
+        self._input += data
+        if self._phase is Phase.IDLE and data:
+            self._phase = Phase.HEAD
+
+    def receive_eof(self) -> None:
+        """The peer sends nothing more."""
+        self._eof = True
+
+    def accept_body(self) -> bytes:
+        """Decide, after a `Head`, to read the body.
+
+        Returns:
+            What to send first: `100 Continue` if the client waits for it (RFC 9110, section 10.1.1).
+        """
+        if self._phase is Phase.BODY and self._http.they_are_waiting_for_100_continue:
+            return bytes(self._http.send(h11.InformationalResponse(status_code=100, headers=[])) or b"")
+        return b""
+
+    def next_event(self) -> Head | Request[Any] | Failure | Response[None] | Disconnected | NeedData:
+        """Say what has happened.
+
+        Returns:
+            `Head` and then `Request`; or an answer (`Failure`, `Response`) that the driver should `send`;
+            `Disconnected`, once, when the peer sends nothing more; otherwise `NEED_DATA`.
+
+        Raises:
+            RemoteProtocolError: The framing is broken. Send its `failure`; the connection then closes.
+        """
+        event = self._next_event()
+        if event is not NEED_DATA or not self._eof or self._told_of_eof:
+            return event
+        self._told_of_eof = True
+        if self._phase in (Phase.HEAD, Phase.BODY) and not self._exchange.answered:
+            part = self._phase.value
+            raise self._malformed(f"expected the rest of the request's {part}, got the end of the input")
+        if self._phase is not Phase.RESPONDING:
+            self._phase = Phase.CLOSING
+        return Disconnected()
+
+    def _next_event(self) -> Head | Request[Any] | Failure | Response[None] | NeedData:
+        match self._phase:
+            case Phase.HEAD:
+                return self._next_head()
+            case Phase.BODY:
+                return self._next_body()
+            case _:
+                return NEED_DATA
+
+    def _malformed(self, message: str, status: int = 400) -> RemoteProtocolError:
+        """Stop reading: only an answer may follow, and it is the last."""
+        self._last = True
+        self._phase = Phase.RESPONDING
+        return RemoteProtocolError(message, Failure(status=status, message=message))
+
+    def _parse(self) -> Any:
+        """Give h11's next event; its types are not known to checkers."""
+        try:
+            return self._http.next_event()
+        except h11.RemoteProtocolError as error:
+            raise self._malformed(in_words(error), error.error_status_hint) from error
+
+    def _next_head(self) -> Head | Failure | Response[None] | NeedData:
+        head = self._take_head()
+        if head is None:
+            return NEED_DATA
+        self._http.receive_data(head)
+        request = self._parse()
+        if not request.http_version.startswith(b"1."):
+            version = request.http_version.decode()
+            raise self._malformed(f"expected HTTP/1.1 or HTTP/1.0, got HTTP/{version}", 505)
+        headers: Headers = tuple(request.headers)
+        length = header(headers, b"content-length")
+        coding = header(headers, b"transfer-encoding")
+        # Both at once may be an attempt to smuggle a request: RFC 9112, section 6.1 demands the close.
+        self._last = coding is not None and (length is not None or request.http_version == b"1.0")
+        self._rest = None if coding is not None else int(length or 0)
+        self._phase = Phase.BODY
+        event = self._exchange.receive_head(request.method.decode(), request.target.decode(), headers)
+        if not isinstance(event, Head):
+            self._stop_reading()
+        return event
+
+    def _take_head(self) -> bytes | None:
+        """Take a whole request head from the input, once it is there and contains nothing forbidden."""
+        # A server ignores an empty line before the request line (RFC 9112, section 2.2).
+        while self._input.startswith(b"\r\n"):
+            del self._input[:2]
+            self._searched = 0
+        if not self._input:
+            self._phase = Phase.IDLE
+            return None
+        # Nothing beyond the limit is looked at: what is wrong with a head must not depend on how it was cut.
+        limit = self._limits.head
+        start = max(0, self._searched - 3)
+        end = self._input.find(_HEAD_END, start, limit)
+        stop = end + len(_HEAD_END) if end >= 0 else min(len(self._input), limit)
+        # A CR that is the last byte so far may yet be followed by its LF.
+        stop -= self._input.endswith(b"\r", 0, stop)
+        if (found := _FORBIDDEN.search(self._input, start, stop)) is not None:
+            raise self._malformed(f"expected no {_FORBIDDEN_NAMES[found[0][:1]]} in a request's head")
+        if end < 0:
+            if len(self._input) > limit:
+                raise self._malformed(f"expected a request's head of at most {limit} bytes, got more", 431)
+            self._searched = stop
+            return None
+        head = bytes(self._input[:stop])
+        del self._input[:stop]
+        return head
+
+    def _stop_reading(self) -> None:
+        """An answer comes before the body was read: decide whether the connection can outlive it."""
+        self._phase = Phase.RESPONDING
+        unread = self._rest if self._rest is not None else self._limits.drain + 1
+        if unread > self._limits.drain or self._http.they_are_waiting_for_100_continue:
+            self._last = True
+
+    def _next_body(self) -> Head | Request[Any] | Failure | Response[None] | NeedData:
+        if self._exchange.answered:
+            if not self._drained():
+                return NEED_DATA
+            self._begin()
+            return self._next_event()
+        while (part := self._next_part()) is not None:
+            if isinstance(part, h11.EndOfMessage):
+                self._phase = Phase.RESPONDING
+                return self._exchange.receive_end()
+            failure = self._exchange.receive_body(part.data)
+            if failure is not None:
+                self._stop_reading()
+                return failure
+        return NEED_DATA
+
+    def _drained(self) -> bool:
+        """Forget what is here of a body that nobody wants; whether that was the last of it."""
+        while (part := self._next_part()) is not None:
+            if isinstance(part, h11.EndOfMessage):
+                return True
+        return False
+
+    def _next_part(self) -> h11.Data | h11.EndOfMessage | None:
+        """Give h11's next part of the body, feeding it no byte of the request that follows."""
+        while (part := self._parse()) is h11.NEED_DATA:
+            if not self._input or self._rest == 0:
+                return None
+            fed = feed(self._http, self._input, self._limits.head, self._rest)
+            if self._rest is None:
+                self._fed = self._fed[-len(_HEAD_END) :] + fed
+            else:
+                self._rest -= len(fed)
+        if isinstance(part, h11.EndOfMessage) and self._rest is None:
+            self._take_back()
+        return cast("h11.Data | h11.EndOfMessage", part)
+
+    def _take_back(self) -> None:
+        """Take what h11 was given beyond a chunked body's end: it is the next request's."""
+        behind = self._http.trailing_data[0]
+        # h11 ends trailers at bare LFs, too; where they end, a parser in front of this one must agree.
+        if not self._fed.removesuffix(behind).endswith(_HEAD_END):
+            raise self._malformed("expected CRLF CRLF at the end of a chunked body")
+        self._input[:0] = behind
+        self._rest = 0
+
+    def give_up(self, failure: Failure) -> list[Write]:
+        """End the wait for the rest of a request: what a driver does when patience ends.
+
+        Args:
+            failure: What to answer, unless the request was answered before its body was read.
+
+        Raises:
+            LocalProtocolError: No request has begun, or it is whole.
+        """
+        if self._phase not in (Phase.HEAD, Phase.BODY):
+            raise LocalProtocolError(f"cannot give up while the connection is {self._phase.value}")
+        if self._exchange.answered:
+            self._close()
+            return []
+        self._last = True
+        self._phase = Phase.RESPONDING
+        return self.send(failure)
+
+    def send(self, *events: Answer) -> list[Write]:
+        """Answer: several events of a stream leave as one write.
+
+        Raises:
+            LocalProtocolError: Not at this point of an answer, or an answer that cannot be sent. What was
+                taken before leaves with the next call, which may be another answer.
+        """
+        for event in events:
+            if self._phase not in (Phase.BODY, Phase.RESPONDING):
+                raise LocalProtocolError(f"cannot send an answer while the connection is {self._phase.value}")
+            pieces = self._exchange.send(event)
+            if self._phase is Phase.BODY:
+                self._stop_reading()
+            for piece in pieces:
+                after = piece.after if isinstance(piece, Data) else 0.0
+                if after or not self._unsent:
+                    self._unsent.append((bytearray(), after))
+                self._unsent[-1][0].extend(self._frame(piece))
+        unsent, self._unsent = self._unsent, []
+        return [Write(data=bytes(data), after=after) for data, after in unsent if data]
+
+    def _frame(self, piece: Piece) -> bytes:
+        try:
+            match piece:
+                case Start():
+                    return self._start(piece)
+                case Data():
+                    return bytes(self._http.send(h11.Data(data=piece.data)) or b"")
+                case End():
+                    data = bytes(self._http.send(h11.EndOfMessage()) or b"")
+                    self._answered()
+                    return data
+        except h11.LocalProtocolError as error:
+            raise LocalProtocolError(f"cannot send: {in_words(error)}") from error
+
+    def _start(self, piece: Start) -> bytes:
+        close: Headers = ((b"connection", b"close"),) if self._last else ()
+        start = h11.Response(
+            status_code=piece.status,
+            headers=[*self._headers(), *piece.headers, *close],
+            reason=status_phrase(piece.status),
+        )
+        return bytes(self._http.send(start) or b"")
+
+    def _answered(self) -> None:
+        """The answer is whole: wait for the next request, or for the rest of this one's body, or close."""
+        if self._last or self._told_of_eof or self._http.our_state is h11.MUST_CLOSE:
+            self._close()
+        elif self._http.their_state is not h11.SEND_BODY or self._drained():
+            self._begin()
+        else:
+            self._phase = Phase.BODY
+
+    def _close(self) -> None:
+        self._phase = Phase.CLOSING
+        self._input.clear()
