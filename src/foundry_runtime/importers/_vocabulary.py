@@ -109,8 +109,6 @@ def _tokens(metadata: Metadata) -> list[str]:
         first = ids.setdefault(text, index)
         if first != index:
             raise UnsupportedModel(f"tokenizer.ggml.tokens: the tokens {first} and {index} are both {text!r}")
-    if not tokens:
-        raise UnsupportedModel("tokenizer.ggml.tokens: expected at least one token, got none")
     return tokens
 
 

@@ -133,17 +133,15 @@ class DataFile:
         self._file.write(bytes(padding))
         start = self._offset + padding
         length = 0
-        dtype: np.dtype[np.generic] | None = None
+        kind: int = onnx.TensorProto.UNDEFINED
         for piece in pieces:
-            dtype = piece.dtype
+            kind = onnx.helper.np_dtype_to_tensor_dtype(piece.dtype)
             length += self._file.write(np.ascontiguousarray(piece).data.cast("B"))
-        if dtype is None:
-            raise ValueError(f"{name}: no values")
         self._offset = start + length
         proto = onnx.TensorProto(
             name=name,
             dims=shape,
-            data_type=onnx.helper.np_dtype_to_tensor_dtype(dtype),
+            data_type=kind,
             data_location=onnx.TensorProto.EXTERNAL,
         )
         for key, value in (("location", self._name), ("offset", str(start)), ("length", str(length))):

@@ -84,6 +84,32 @@ def test_a_file_without_template_and_search_gets_neither(tmp_path: Path) -> None
     assert config["search"] == {"max_length": 512, "past_present_share_buffer": True}
 
 
+def test_what_a_file_may_leave_out_has_llama_cpp_s_defaults(tmp_path: Path) -> None:
+    llama = TinyLlama(n_kv_heads=4, rope_base=10_000.0)
+    spelled_out = {
+        "llama.expert_count": 0,
+        "llama.attention.causal": True,
+        "llama.rope.scaling.type": "linear",
+        "llama.rope.scaling.factor": 1.0,
+        "llama.rope.scaling.attn_factor": 1.0,
+        "tokenizer.ggml.add_eos_token": False,
+    }
+    left_out = dict.fromkeys(
+        [
+            "llama.attention.head_count_kv",
+            "llama.attention.key_length",
+            "llama.attention.value_length",
+            "llama.rope.dimension_count",
+            "llama.rope.freq_base",
+            "tokenizer.ggml.add_bos_token",
+        ]
+    )
+    for name, fields in {"spelled": spelled_out, "left": left_out}.items():
+        write_tiny_gguf(tmp_path / f"{name}.gguf", llama, fields=fields)
+        import_gguf(tmp_path / f"{name}.gguf", tmp_path / name, model_id="tiny:1")
+    assert contents(tmp_path / "spelled") == contents(tmp_path / "left")
+
+
 def test_template_line_ends_and_letters_are_kept(tmp_path: Path) -> None:
     source, target = tmp_path / "tiny.gguf", tmp_path / "tiny"
     template = "{{ 'é' }}\r\n\n{{ '日本' }}"

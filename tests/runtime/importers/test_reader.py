@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -223,6 +224,16 @@ def test_a_field_of_another_kind_is_refused_by_name(
     with GgufFile(path) as file, pytest.raises(UnsupportedModel) as caught:
         ask(file)
     assert str(caught.value) == message
+
+
+def test_a_file_that_shrinks_while_it_is_read_is_refused(tmp_path: Path, tiny_bytes: bytes) -> None:
+    path = tmp_path / "tiny.gguf"
+    path.write_bytes(tiny_bytes)
+    with GgufFile(path) as file:
+        os.truncate(path, len(tiny_bytes) // 2)
+        with pytest.raises(UnsupportedModel) as caught:
+            file.rows(file.tensors["blk.0.ffn_down.weight"])
+    assert str(caught.value) == "tensor blk.0.ffn_down.weight: the file ended while it was read"
 
 
 @settings(deadline=None, max_examples=200)

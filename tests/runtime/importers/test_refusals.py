@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from foundry_runtime.importers._tokenizer import PRE_TOKENIZERS
 from foundry_runtime.importers.gguf import UnsupportedModel, Weights, import_gguf
@@ -128,6 +130,10 @@ FIELDS: dict[str, tuple[dict[str, object], str]] = {
     "tokens without rows": (
         {"tokenizer.ggml.tokens": [*TOKENS, "more"], "tokenizer.ggml.token_type": [*TYPES, 1]},
         f"tensor token_embd.weight: expected a row for each of {N_TOKENS + 1} tokens, got {N_TOKENS}",
+    ),
+    "no tokens": (
+        {"tokenizer.ggml.tokens": "none"},
+        "tokenizer.ggml.tokens: expected an array of strings, got 'none'",
     ),
     "a token twice": (
         {"tokenizer.ggml.tokens": [*TOKENS[:-1], TOKENS[5]]},
@@ -265,3 +271,26 @@ def test_a_file_cut_short_is_refused_before_anything_is_written(tmp_path: Path) 
         f" and the file at byte {len(whole) - 100}"
     )
     assert [path.name for path in tmp_path.iterdir()] == ["tiny.gguf"]
+
+
+@settings(deadline=None, max_examples=100)
+@given(data=st.data())
+def test_a_file_with_any_bytes_changed_is_imported_or_refused(
+    data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    directory = tmp_path_factory.getbasetemp()
+    source = directory / "changed.gguf"
+    tokenizer = data.draw(st.sampled_from([{}, sentencepiece_fields()]))
+    fields = TINY | tokenizer
+    n_tokens = len(fields["tokenizer.ggml.tokens"])  # type: ignore[arg-type]
+    write_gguf(source, fields, tiny_tensors(TinyLlama(n_layers=1), n_tokens))
+    changed = bytearray(source.read_bytes())
+    # Most changes go where the sizes stand, before the long arrays of tokens.
+    end = data.draw(st.sampled_from([1_000, 12_000, len(changed)]))
+    for _ in range(data.draw(st.integers(1, 3))):
+        changed[data.draw(st.integers(4, end - 1))] = data.draw(st.integers(0, 255))
+    source.write_bytes(changed)
+    try:
+        import_gguf(source, directory / "changed", model_id="tiny:1")
+    except UnsupportedModel:
+        pass

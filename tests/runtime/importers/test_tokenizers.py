@@ -13,7 +13,7 @@ from foundry_runtime.importers._reader import GgufFile
 from foundry_runtime.importers._tokenizer import make_tokenizer
 from foundry_runtime.importers._vocabulary import read_vocabulary
 from tests.golden.tiny_tokenizers import SURROUNDED, TINY_TOKENIZERS
-from tests.support.tiny_model import write_tiny_gguf
+from tests.support.tiny_model import byte_level_fields, write_tiny_gguf
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 TINY: dict[str, Any] = json.loads((GOLDEN / "tiny_token_ids.json").read_bytes())
@@ -70,6 +70,31 @@ def test_decoding_gives_the_text_back(name: str, tmp_path: Path) -> None:
             continue  # A blank is put after each special token, and nothing takes that one back.
         ids = encode(tokenizer, text, specials=False)
         assert tokenizer.decode(ids, skip_special_tokens=False) == text
+
+
+def test_an_end_token_is_added_where_the_file_says_so(tmp_path: Path) -> None:
+    source = tmp_path / "tiny.gguf"
+    write_tiny_gguf(
+        source, fields={"tokenizer.ggml.add_bos_token": True, "tokenizer.ggml.add_eos_token": True}
+    )
+    tokenizer = tokenizer_of(source)
+    assert tokenizer.encode("").ids == [1, 2]
+    assert tokenizer.encode("", "").ids == [1, 2, 1, 2]
+
+
+def test_without_token_types_only_what_ends_a_turn_is_special(tmp_path: Path) -> None:
+    source = tmp_path / "tiny.gguf"
+    write_tiny_gguf(source, fields={"tokenizer.ggml.token_type": None})
+    tokenizer = tokenizer_of(source)
+    assert encode(tokenizer, "<|im_end|>", specials=True) == [2]
+    assert encode(tokenizer, "<|im_start|>", specials=True) != [1]
+
+
+def test_an_empty_token_gets_llama_cpp_s_name(tmp_path: Path) -> None:
+    source = tmp_path / "tiny.gguf"
+    tokens: list[str] = byte_level_fields()["tokenizer.ggml.tokens"]  # type: ignore[assignment]
+    write_tiny_gguf(source, fields={"tokenizer.ggml.tokens": ["", *tokens[1:]]})
+    assert tokenizer_of(source).id_to_token(0) == "[EMPTY_0]"
 
 
 @pytest.mark.model
