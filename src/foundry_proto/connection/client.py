@@ -178,8 +178,6 @@ class ClientConnection:
                 exchange.receive_end()
                 if self._http.our_state is h11.DONE and self._http.their_state is h11.DONE:
                     self._http.start_next_cycle()
-            case h11.ConnectionClosed():
-                raise RemoteProtocolError("the server closed the connection without an answer")
         return True
 
     def _next_part(self) -> h11.Event | None:
@@ -187,10 +185,12 @@ class ClientConnection:
             while (event := self._http.next_event()) is h11.NEED_DATA:
                 if self._input:
                     feed(self._http, self._input, _HEAD_LIMIT)
-                elif self._eof:
-                    self._http.receive_data(b"")
-                else:
+                elif not self._eof:
                     return None
+                elif self._http.their_state is h11.SEND_RESPONSE and not self._http.trailing_data[0]:
+                    raise RemoteProtocolError("the server closed the connection without an answer")
+                else:
+                    self._http.receive_data(b"")
         except h11.RemoteProtocolError as error:
             raise RemoteProtocolError(f"the server broke the framing: {in_words(error)}") from error
         if event is h11.PAUSED:
