@@ -150,6 +150,7 @@ class Engine(Protocol):
 
         Raises:
             Refused: The job can never run here. Nothing was kept of it.
+            LocalProtocolError: The job is in the engine already.
         """
         ...
 

@@ -19,6 +19,7 @@ from typing import final
 
 from attrs import define
 
+from foundry_proto.errors import LocalProtocolError
 from foundry_runtime.engine.admission import check_job
 from foundry_runtime.engine.api import (
     Counters,
@@ -94,6 +95,8 @@ class ScriptedEngine:
         """Take a job; its first slice of prefill happens in a later `step`."""
         if self._lost is not None:
             raise self._lost
+        if job in self._running:
+            raise LocalProtocolError("this job is in the engine already")
         check_job(job, context_length=self._context_length, vocabulary=self._vocabulary)
         self._running[job] = _Running(job, iter(self._script(job.prompt)))
 
