@@ -1,0 +1,59 @@
+"""Loads a model folder into memory: tokenizer, chat template and engine.
+
+Knows: which parts make a model that answers, and that none of them is loaded on the event loop.
+Refuses to know: when a model is needed (`pool.py`).
+
+The engine's package is imported when a model is opened, not with this module.
+"""
+
+from __future__ import annotations
+
+import anyio
+import anyio.to_thread
+
+from foundry_runtime.engine.api import Engine
+from foundry_runtime.engine.text.prompt import PromptMaker
+from foundry_runtime.engine.text.template import ChatTemplate
+from foundry_runtime.engine.text.tokenizer import Tokenizer
+from foundry_runtime.engine.turns import Turns
+from foundry_runtime.engine.worker import EngineWorker
+from foundry_runtime.models.folder import ModelFolder
+from foundry_runtime.models.pool import LoadedModel
+
+__all__ = ["ModelOpener"]
+
+
+class ModelOpener:
+    """Opens model folders with the onnxruntime-genai engine; an `OpenModel`.
+
+    Args:
+        threads: Threads that compute for each model; by default the cores that the process may use.
+    """
+
+    def __init__(self, *, threads: int | None = None) -> None:
+        self._threads = threads
+        self._turns = Turns()
+
+    async def __call__(self, folder: ModelFolder) -> LoadedModel:
+        """Load a model.
+
+        Raises:
+            ModelLoadError: Its folder holds none that can be loaded here.
+            TokenizerError: Its tokenizer cannot be used.
+            TemplateError: Its chat template cannot be used.
+        """
+
+        def make_engine() -> Engine:
+            from foundry_runtime.engine.genai.engine import GenaiEngine  # noqa: PLC0415 - see above
+
+            return GenaiEngine(folder.path, threads=self._threads)
+
+        def make_prompts() -> PromptMaker:
+            return PromptMaker(
+                Tokenizer.load(folder.path, rows=folder.vocab_size), ChatTemplate.load(folder.path)
+            )
+
+        # One after the other: at once they would only share the same cores.
+        prompts = await anyio.to_thread.run_sync(make_prompts)
+        worker = await EngineWorker.start(make_engine, name=folder.id, turns=self._turns)
+        return LoadedModel(folder=folder, worker=worker, prompts=prompts)

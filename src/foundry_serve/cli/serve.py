@@ -1,0 +1,79 @@
+"""`foundry serve`: the server in the foreground."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+
+import anyio
+import click
+from anyio.abc import TaskStatus
+
+from foundry_runtime.models.directory import ModelDirectory
+from foundry_runtime.models.loading import ModelOpener
+from foundry_runtime.server import serve as serve_application
+from foundry_runtime.transport import Listener, open_tcp_listeners
+from foundry_serve.app import make_application
+from foundry_serve.cli.terminal import Runtime, fail, runtime_option
+
+__all__ = ["prepare_process", "serve"]
+
+
+def prepare_process() -> None:
+    """Set what belongs to a process that serves, and that a library must not touch."""
+    # With the default of 5 ms a busy loop makes each of an engine's short tokens wait for the interpreter.
+    sys.setswitchinterval(0.0005)
+
+
+@click.command()
+@click.option("--host", default="localhost", show_default=True, help="The name or address to listen on.")
+@click.option(
+    "--port", default=5272, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one."
+)
+@click.option("--threads", type=click.IntRange(1), help="Threads per model; by default the usable cores.")
+@click.option("--drain", default=10.0, show_default=True, help="Seconds for running answers when stopped.")
+@click.option("--verbose", is_flag=True, help="Log more than warnings.")
+@runtime_option
+def serve(host: str, port: int, threads: int | None, drain: float, verbose: bool, runtime: Runtime) -> None:
+    """Serve the models on this machine until interrupted."""
+    level = logging.INFO if verbose else logging.WARNING
+    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    prepare_process()
+    opener = ModelOpener(threads=threads)
+    try:
+        anyio.run(_serve, host, port, opener, drain, backend=runtime)
+    except* OSError as group:
+        fail(str(group.exceptions[0]))
+
+
+async def _serve(host: str, port: int, opener: ModelOpener, drain: float) -> None:
+    application = make_application(ModelDirectory.from_environment(), opener)
+    listeners = await open_tcp_listeners(host, port)
+    stop = anyio.Event()
+    async with anyio.create_task_group() as task_group:
+        await task_group.start(_stop_on_signals, stop, task_group.cancel_scope)
+        task_group.start_soon(_announce, listeners)
+        await serve_application(application, listeners, stop=stop, drain=drain)
+        task_group.cancel_scope.cancel()
+
+
+async def _announce(listeners: list[Listener]) -> None:
+    # The IPv4 address comes first: it is the one that clients look for.
+    first = min(listeners, key=lambda listener: ":" in listener.host)
+    click.echo(f"Serving on http://{first.address}/ (chat at /v1/chat/completions); Ctrl-C stops.")
+
+
+async def _stop_on_signals(
+    stop: anyio.Event, everything: anyio.CancelScope, *, task_status: TaskStatus[None]
+) -> None:
+    """The first signal asks running answers to end; the second ends them."""
+    wanted = (signal.SIGINT, signal.SIGTERM)
+    with anyio.open_signal_receiver(*wanted) as signals:
+        task_status.started()
+        async for _ in signals:
+            if stop.is_set():
+                everything.cancel()
+                return
+            click.echo("Stopping; again to stop at once.", err=True)
+            stop.set()
