@@ -197,7 +197,8 @@ def write_gguf(
 
     Args:
         path: The file to write.
-        fields: By name; `None` leaves one out. Whole numbers are written as uint32.
+        fields: By name; `None` leaves one out. Whole numbers are written as uint32, others as float32
+            unless they are numpy's float64.
         tensors: By name; vectors stay F32, as converters leave them.
         tensor_type: What matrices are stored as.
     """
@@ -209,6 +210,8 @@ def write_gguf(
                 writer.add_bool(name, value)
             case int():
                 writer.add_uint32(name, value)
+            case np.float64():
+                writer.add_float64(name, float(value))
             case float():
                 writer.add_float32(name, value)
             case str():

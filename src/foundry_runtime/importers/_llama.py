@@ -59,6 +59,8 @@ _NEUTRAL_FIELDS: Final[Mapping[str, float | bool]] = {
     "rope.scaling.attn_factor": 1.0,
 }
 
+_OPTIONAL_TENSORS: Final = frozenset({"output.weight", "rope_freqs.weight"})
+
 
 @frozen(kw_only=True)
 class Llama:
@@ -182,9 +184,15 @@ def _inverse_frequencies(file: GgufFile, head_size: int) -> npt.NDArray[np.float
     factor = metadata.number("llama.rope.scaling.factor", metadata.number("llama.rope.scale_linear", 0.0))
     if factor < 0:
         raise UnsupportedModel(f"llama.rope.scaling.factor: expected a number above 0, got {factor}")
-    frequencies: npt.NDArray[np.float64] = base ** (-np.arange(0, head_size, 2, dtype=np.float64) / head_size)
-    if scaling == "linear" and factor != 0:
-        frequencies /= factor
+    exponents = -np.arange(0, head_size, 2, dtype=np.float64) / head_size
+    divisor = factor if scaling == "linear" and factor != 0 else 1.0
+    with np.errstate(over="ignore"):
+        frequencies: npt.NDArray[np.float64] = base**exponents / divisor
+        is_bounded = np.isfinite(frequencies * _MAX_CONTEXT).all()
+    if not is_bounded:
+        raise UnsupportedModel(
+            f"llama.rope.freq_base: a base of {base} with a scaling of {divisor} rotates without bound"
+        )
     # Llama 3.1 stretches each frequency by its own factor; the converter has computed them.
     stretch = file.tensors.get("rope_freqs.weight")
     if stretch is not None and stretch.shape == frequencies.shape:
@@ -213,9 +221,6 @@ def _check_tensors(file: GgufFile, llama: Llama) -> None:
             raise UnsupportedModel(
                 f"tensor {name}: this tensor is not known, and might change what the model computes"
             )
-
-
-_OPTIONAL_TENSORS: Final = frozenset({"output.weight", "rope_freqs.weight"})
 
 
 def _iter_expected(llama: Llama) -> Iterator[tuple[str, tuple[int, ...]]]:

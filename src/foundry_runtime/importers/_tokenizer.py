@@ -169,8 +169,9 @@ def _sentencepiece(metadata: Metadata, vocabulary: Vocabulary) -> Tokenizer:
 def _merges_by_score(metadata: Metadata, vocabulary: Vocabulary) -> list[tuple[str, str]]:
     """SentencePiece's rule as ranked merges: join the neighbours whose piece has the highest score.
 
-    A piece can come of several pairs; all of them get its rank. The two rules differ only where two
-    different pieces of equal score compete, which trained vocabularies do not have.
+    A piece can come of several pairs, and each of them is a merge. The two rules differ only where pairs of
+    equal score overlap: SentencePiece joins the left one. Trained vocabularies give each piece a score of its
+    own, so that takes a piece that begins as it ends, split in two ways side by side.
     """
     name = "tokenizer.ggml.scores"
     scores = metadata.numbers(name)

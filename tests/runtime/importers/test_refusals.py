@@ -100,6 +100,10 @@ FIELDS: dict[str, tuple[dict[str, object], str]] = {
         {"llama.rope.freq_base": float("nan")},
         "llama.rope.freq_base: expected a finite number, got nan",
     ),
+    "a rotary scaling that overflows": (
+        {"llama.rope.scaling.factor": np.float64(1e-310)},
+        "llama.rope.freq_base: a base of 50000.0 with a scaling of 1e-310 rotates without bound",
+    ),
     "rotary scaling": (
         {"llama.rope.scaling.type": "yarn"},
         "llama.rope.scaling.type: 'yarn' is not supported: expected 'linear' or 'none'",
