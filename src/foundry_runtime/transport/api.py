@@ -100,7 +100,7 @@ class Transport(Protocol):
         ...
 
     async def aclose(self) -> None:
-        """Close both directions, whatever the peer does and even when cancelled: at once or (TLS) in a second.
+        """Close both directions, whatever the peer does, and even if cancelled: at once or (TLS) in a second.
 
         Operations of other tasks that wait end with `TransportClosed`. A second call does nothing. No errors
         are raised: closing a broken connection is no misfortune.

@@ -52,7 +52,7 @@ class EagerStream(ByteStream):
 
     @abstractmethod
     def receive_nowait(self, max_bytes: int = 65536) -> bytes:
-        """Take at least one byte; raises `anyio.WouldBlock` if none is there, `EndOfStream` after the last."""
+        """Take at least one byte; raises `anyio.WouldBlock` where `receive` would wait."""
 
     @abstractmethod
     def send_nowait(self, data: bytes | memoryview) -> int:

@@ -319,7 +319,7 @@ async def _resolve(host: str | None, port: int) -> list[_Target]:
                 host, port, type=socket.SOCK_STREAM, flags=passive | numeric
             )
         ]
-    except socket.gaierror:
+    except (socket.gaierror, UnicodeError):
         try:
             found = [
                 (family, address)
