@@ -1,8 +1,8 @@
 """Bytes in, lines out: what the decoders of line-based streams stand on.
 
 Knows: that a line ends with LF, CR or CRLF, wherever the input was cut; how long a line may become; and where
-the next line ending is. Each byte is searched once, when it arrives or when the line before it is taken, so
-time is linear in the input however small its pieces and however long its lines.
+the next line ending is. A byte is searched when it arrives and when the line before it is taken, never again:
+time is linear in the input, however small its pieces and however long its lines.
 Refuses to know: encodings, and what a line means.
 """
 

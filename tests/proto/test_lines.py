@@ -107,6 +107,8 @@ def test_what_is_kept_between_pieces_never_exceeds_the_limit(data: st.DataObject
 
 @given(texts, texts, st.integers(0, 5))
 @example(b"a\nb\rc\n", b"d", 1)
+@example(b"\n", b"\n", 0)
+@example(b"\r", b"\r", 0)
 @settings(deadline=None)
 def test_lines_may_be_taken_late(first: bytes, second: bytes, taken: int) -> None:
     decoder = Lines(1000)
@@ -189,6 +191,8 @@ def test_the_rest_is_taken_once() -> None:
         (b"> a", NEED_DATA, NEED_DATA),
         (b"> a\n", NEED_DATA, b"> a"),
         (b"> a\r", None, b"> a"),
+        (b"\n> a\n\n", None, b""),
+        (b"\r", None, b""),
         (b"", NEED_DATA, NEED_DATA),
     ],
 )
