@@ -119,7 +119,7 @@ def describe(tp: Any, *, several: bool = False) -> str:
     """Say which values a type allows: `a number from 0 to 2`, `a string or an array of parts`."""
     origin, args = get_origin(tp), get_args(tp)
     if is_union(tp):
-        named = [member for member in members(tp) if member is not NoneType]
+        named = [member for member in members(tp) if member is not NoneType] or members(tp)
         return join_words(dict.fromkeys(describe(member, several=several) for member in named))
     if origin is Annotated:
         text, limit = describe(args[0], several=several), args[1]
