@@ -133,7 +133,7 @@ class Library:
         if result is not None:
             text = self._error_text(result)
             self._functions["destroy_result"](result)
-            raise GenaiError(text.decode("utf-8", "replace").strip())
+            raise GenaiError(" ".join(text.decode("utf-8", "replace").split()))
 
 
 def _bind(

@@ -1,0 +1,444 @@
+"""The engine over a real, if tiny, model: the contract, the slices, and whom an error touches."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from foundry_proto.errors import LocalProtocolError
+from foundry_runtime.engine.api import (
+    Counters,
+    EngineEvent,
+    EngineLost,
+    Failed,
+    Finished,
+    Job,
+    ModelLoadError,
+    Refused,
+    Sampling,
+    Started,
+    Token,
+)
+from foundry_runtime.engine.check import check_engine
+from foundry_runtime.engine.genai import engine as engine_module
+from foundry_runtime.engine.genai.binding import GenaiError, Generator, Model
+from foundry_runtime.engine.genai.engine import GenaiEngine, slice_length
+from tests.runtime.engine.genai.conftest import Spoil
+
+GREEDY = Sampling(temperature=0.0)
+
+
+def job(length: int, max_tokens: int = 12, sampling: Sampling = GREEDY) -> Job:
+    prompt = np.random.default_rng(length).integers(3, 380, length).tolist()
+    return Job(prompt=prompt, max_tokens=max_tokens, sampling=sampling)
+
+
+def run(engine: GenaiEngine, *jobs: Job) -> dict[Job, list[EngineEvent]]:
+    """Step until all jobs have ended."""
+    for one in jobs:
+        engine.admit(one)
+    events: dict[Job, list[EngineEvent]] = {one: [] for one in jobs}
+    for _ in range(2000):
+        for event in engine.step():
+            events[event.job].append(event)
+        if all(heard and isinstance(heard[-1], Finished | Failed) for heard in events.values()):
+            return events
+    raise AssertionError("the jobs never end")
+
+
+def tokens(events: Sequence[EngineEvent]) -> list[int]:
+    return [event.id for event in events if isinstance(event, Token)]
+
+
+@pytest.fixture
+def engine(tiny_folder: Path) -> Iterator[GenaiEngine]:
+    engine = GenaiEngine(tiny_folder, threads=1)
+    yield engine
+    engine.close()
+
+
+class Appended:
+    """Watches the slices of each generator, and fails those that a test wants to fail."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.slices: list[int] = []
+        self.generators: list[Generator] = []
+        self.fail_at: dict[int, Exception] = {}
+        append = Generator.append
+
+        def watched(generator: Generator, ids: npt.NDArray[np.int32]) -> None:
+            self.slices.append(len(ids))
+            if generator not in self.generators:
+                self.generators.append(generator)
+            if len(ids) in self.fail_at:
+                raise self.fail_at[len(ids)]
+            append(generator, ids)
+
+        monkeypatch.setattr(Generator, "append", watched)
+
+
+def test_it_keeps_the_contract(tiny_folder: Path) -> None:
+    check_engine(lambda: GenaiEngine(tiny_folder, threads=1))
+    check_engine(lambda: GenaiEngine(tiny_folder, max_jobs=1, slice_seconds=0.0))
+
+
+def test_sampling_from_the_likeliest_alone_is_greedy(engine: GenaiEngine) -> None:
+    """Both ways to a token, the native choice and the sampler's, lead to the same text."""
+    native, sampled = job(50, 100), job(50, 100, Sampling(temperature=1.0, top_k=1))
+    events = run(engine, native, sampled)
+    assert tokens(events[native]) == tokens(events[sampled])
+    assert len(tokens(events[native])) == 100
+
+
+def test_other_seeds_give_other_texts(engine: GenaiEngine) -> None:
+    first, second = (job(5, 30, Sampling(temperature=1.5, seed=seed)) for seed in (1, 2))
+    events = run(engine, first, second)
+    assert tokens(events[first]) != tokens(events[second])
+
+
+@pytest.mark.parametrize("as_list", [False, True], ids=["one", "list"])
+@pytest.mark.parametrize("sampling", [GREEDY, Sampling(top_k=1)], ids=["greedy", "sampled"])
+def test_an_end_token_ends_the_answer_and_is_not_handed_out(
+    tiny_folder: Path, spoiled: Spoil, sampling: Sampling, as_list: bool
+) -> None:
+    engine = GenaiEngine(tiny_folder)
+    asked = job(20, 40, sampling)
+    said = tokens(run(engine, asked)[asked])
+    engine.close()
+    end = next(token for token in said if token != said[0])
+    engine = GenaiEngine(spoiled(eos_token_id=[end, 1] if as_list else end))
+    asked = job(20, 40, sampling)
+    events = run(engine, asked)[asked]
+    assert tokens(events) == said[: said.index(end)]
+    assert events[-1] == Finished(job=asked, reason="stop")
+    assert engine.counters.generated_tokens == said.index(end) + 1
+    engine.close()
+
+
+def test_the_counters_tell_the_work(engine: GenaiEngine) -> None:
+    run(engine, job(100, 12), job(7, 3))
+    assert engine.counters.prompt_tokens == 107
+    assert engine.counters.generated_tokens == 15
+    assert engine.step() == ()
+    steps = engine.counters.steps
+    assert engine.step() == ()
+    assert engine.counters == Counters(steps=steps, prompt_tokens=107, generated_tokens=15)
+
+
+@given(prompt=st.integers(1, 2000), wanted=st.lists(st.floats(0, 1e9), min_size=1, max_size=50))
+def test_slices_end_at_multiples_of_16_and_none_is_a_single_token(prompt: int, wanted: list[float]) -> None:
+    computed, number = 0, 0
+    while computed < prompt:
+        size = slice_length(prompt - computed, wanted[number % len(wanted)])
+        number += 1
+        assert computed % 16 == 0
+        assert size >= min(prompt, 16)
+        assert size <= 128 + 15
+        computed += size
+    assert computed == prompt
+
+
+@pytest.mark.parametrize(
+    ("tokens_per_second", "slices"),
+    [
+        (1, [16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 20]),
+        (640, [16, 64, 64, 64, 52]),
+        (1e6, [16, 128, 116]),
+    ],
+)
+def test_a_slice_takes_as_long_as_it_should(
+    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch, tokens_per_second: float, slices: list[int]
+) -> None:
+    appended = Appended(monkeypatch)
+
+    def clock() -> float:
+        return sum(appended.slices) / tokens_per_second
+
+    engine = GenaiEngine(tiny_folder, clock=clock)
+    appended.slices.clear()
+    run(engine, job(260))
+    assert appended.slices == slices
+    engine.close()
+
+
+def test_one_disturbed_slice_does_not_decide_the_next(
+    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    appended = Appended(monkeypatch)
+    # 1024 tokens a second, but for the third slice, which takes 5 seconds.
+    readings = iter([0, 1 / 64, 1, 1 + 3 / 32, 2, 7, 8, 8 + 1 / 16, 9, 9 + 1 / 32])
+
+    def clock() -> float:
+        return next(readings)
+
+    engine = GenaiEngine(tiny_folder, clock=clock)
+    appended.slices.clear()
+    run(engine, job(300))
+    assert appended.slices == [16, 96, 96, 64, 28]
+    engine.close()
+
+
+def test_any_slices_give_the_same_answer(tiny_folder: Path) -> None:
+    answers = []
+    for seconds in (0.0, 1e-4, 1.0, 1e6):
+        engine = GenaiEngine(tiny_folder, slice_seconds=seconds)
+        asked = job(333, 60)
+        answers.append(tokens(run(engine, asked)[asked]))
+        engine.close()
+    assert answers == [answers[0]] * 4
+
+
+def test_further_jobs_wait_until_one_ends(tiny_folder: Path) -> None:
+    engine = GenaiEngine(tiny_folder, max_jobs=2)
+    jobs = [job(10, 5), job(11, 9), job(12, 3), job(13, 3), job(14, 1)]
+    for one in jobs:
+        engine.admit(one)
+    begun: list[Job] = []
+    ended: list[Job] = []
+    for _ in range(60):
+        for event in engine.step():
+            if isinstance(event, Started):
+                begun.append(event.job)
+            elif isinstance(event, Finished):
+                ended.append(event.job)
+            assert len(begun) - len(ended) <= 2
+    assert begun == jobs
+    assert sorted(map(id, ended)) == sorted(map(id, jobs))
+    engine.close()
+
+
+def test_prompts_are_computed_in_turns_and_answers_go_on_meanwhile(
+    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    appended = Appended(monkeypatch)
+    engine = GenaiEngine(tiny_folder, slice_seconds=0.0)
+    appended.slices.clear()
+    talking, long, short = job(4, 40), job(160, 5), job(40, 5)
+    engine.admit(talking)
+    engine.step()
+    engine.admit(long)
+    engine.step()
+    engine.admit(short)
+    first_words: list[Job] = []
+    for _ in range(20):
+        events = engine.step()
+        assert tokens([event for event in events if event.job is talking]) != []
+        first_words += [event.job for event in events if isinstance(event, Token)]
+    assert appended.slices[:5] == [4, 16, 16, 16, 24]
+    assert first_words.index(short) < first_words.index(long)
+    engine.close()
+
+
+def test_a_prompt_may_be_any_sequence_of_integers(engine: GenaiEngine) -> None:
+    prompts: list[Sequence[int]] = [[5, 6, 7], (5, 6, 7), array("i", [5, 6, 7]), range(5, 8)]
+    jobs = [Job(prompt=prompt, max_tokens=5, sampling=GREEDY) for prompt in prompts]
+    events = run(engine, *jobs)
+    assert {tuple(tokens(events[one])) for one in jobs} == {tuple(tokens(events[jobs[0]]))}
+
+
+@pytest.mark.parametrize("token", [-1, 380, 2**31])
+def test_an_unknown_token_is_refused_because_the_native_code_would_take_it(
+    engine: GenaiEngine, token: int
+) -> None:
+    with pytest.raises(Refused) as caught:
+        engine.admit(Job(prompt=[5, token], max_tokens=1, sampling=GREEDY))
+    assert str(caught.value) == f"prompt[1]: expected a token id below 380, got {token}"
+
+
+def test_a_prompt_over_the_context_is_refused_with_both_numbers(engine: GenaiEngine) -> None:
+    with pytest.raises(Refused) as caught:
+        engine.admit(job(500, 13))
+    assert caught.value.code == "context_length_exceeded"
+    assert str(caught.value) == (
+        "the prompt has 500 tokens and max_tokens is 13: "
+        "together they exceed the model's context of 512 tokens"
+    )
+    asked = job(500, 12)
+    assert len(tokens(run(engine, asked)[asked])) == 12
+
+
+def test_a_job_is_admitted_once(engine: GenaiEngine) -> None:
+    once = job(3)
+    engine.admit(once)
+    with pytest.raises(LocalProtocolError) as caught:
+        engine.admit(once)
+    assert str(caught.value) == "this job is in the engine already"
+
+
+def test_an_error_in_one_job_leaves_the_others_alone(
+    engine: GenaiEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected, asked = job(30), job(30)
+    alone = tokens(run(engine, expected)[expected])
+    appended = Appended(monkeypatch)
+    appended.fail_at[21] = GenaiError("a kernel said no")
+    bad = job(21)
+    events = run(engine, bad, asked)
+    assert events[bad] == [Started(job=bad), Failed(job=bad, error=appended.fail_at[21])]
+    assert tokens(events[asked]) == alone
+    assert engine.step() == ()
+
+
+def test_no_memory_for_the_kv_cache_fails_the_job_readably(
+    engine: GenaiEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Small(Generator):  # type: ignore[misc]
+        def __init__(self, model: Model, *, max_length: int) -> None:
+            if max_length > 100:
+                raise GenaiError("Could not allocate the key-value cache buffer")
+            super().__init__(model, max_length=max_length)
+
+    monkeypatch.setattr(engine_module, "Generator", Small)
+    large, small = job(90, 20), job(9, 2)
+    events = run(engine, large, small)
+    assert isinstance(failed := events[large][-1], Failed)
+    assert str(failed.error) == ("no KV cache for 110 tokens: Could not allocate the key-value cache buffer")
+    assert len(tokens(events[small])) == 2
+
+
+def test_memory_goes_with_the_job_however_it_ends(
+    engine: GenaiEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    appended = Appended(monkeypatch)
+    run(engine, job(20), job(21, 3, Sampling(seed=1)))
+    in_prefill, in_decode, never_begun = job(200), job(10), job(9)
+    for one in (in_prefill, in_decode, never_begun):
+        engine.admit(one)
+    for _ in range(2):
+        engine.step()
+    for one in (in_prefill, in_decode, never_begun):
+        engine.cancel(one)
+    assert len(appended.generators) == 4
+    unfinished = job(30)
+    engine.admit(unfinished)
+    engine.step()
+    engine.close()
+    for generator in appended.generators:
+        with pytest.raises(LocalProtocolError):
+            generator.pointer  # noqa: B018 - asking is the test
+
+
+def test_a_closed_engine_is_lost(engine: GenaiEngine) -> None:
+    engine.close()
+    for use in (engine.step, lambda: engine.admit(job(3))):
+        with pytest.raises(EngineLost) as caught:
+            use()
+        assert str(caught.value) == "the engine is closed"
+    engine.cancel(job(3))
+
+
+def test_a_path_with_blanks_and_letters_of_any_language_will_do(tiny_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "mit Leerzeichen, ümläut, 模型, 🙂"
+    shutil.copytree(tiny_folder, folder)
+    engine = GenaiEngine(folder)
+    assert engine.context_length == 512
+    engine.close()
+
+
+def cut(name: str) -> Callable[[Path], None]:
+    def work(folder: Path) -> None:
+        path = folder / name
+        path.write_bytes(path.read_bytes()[:3000])
+
+    return work
+
+
+@pytest.mark.parametrize(
+    ("spoil", "cause"),
+    [
+        (lambda folder: (folder / "model.onnx").unlink(), "File doesn't exist"),
+        (cut("model.onnx"), "Protobuf parsing failed."),
+        (cut("model.onnx.data"), "rotary_cos"),
+        (lambda folder: (folder / "model.onnx.data").unlink(), "model.onnx.data"),
+    ],
+    ids=["no model", "cut model", "cut data", "no data"],
+)
+def test_a_folder_that_cannot_be_loaded_is_named_with_the_cause(
+    spoiled: Spoil, spoil: Callable[[Path], None], cause: str
+) -> None:
+    folder = spoiled()
+    spoil(folder)
+    with pytest.raises(ModelLoadError) as caught:
+        GenaiEngine(folder)
+    assert str(caught.value).startswith(f"{folder}: the model cannot be loaded: ")
+    assert cause in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_wrong_vocabulary_shows_at_the_first_token_and_so_at_the_load(spoiled: Spoil) -> None:
+    folder = spoiled(vocab_size=381)
+    with pytest.raises(ModelLoadError) as caught:
+        GenaiEngine(folder)
+    assert str(caught.value) == (
+        f"{folder}: the model cannot be loaded: Got invalid dimensions for output: logits for the following "
+        "indices index: 2 Got: 381 Expected: 380 Please fix either the inputs/outputs or the model."
+    )
+
+
+def test_a_model_that_gives_other_logits_than_it_says_is_not_taken(
+    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Generator, "logits", lambda _: np.zeros(7, dtype=np.float32))
+    with pytest.raises(ModelLoadError) as caught:
+        GenaiEngine(tiny_folder)
+    assert str(caught.value) == f"{tiny_folder}: the model gives 7 logits, but its vocab_size is 380"
+
+
+def test_a_folder_without_a_configuration_is_no_model(tmp_path: Path) -> None:
+    with pytest.raises(ModelLoadError) as caught:
+        GenaiEngine(tmp_path)
+    assert str(caught.value) == f"{tmp_path}: no model folder, there is no genai_config.json"
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"vocab_size": "380"}, "model.vocab_size: expected a positive integer, got '380'"),
+        ({"vocab_size": True}, "model.vocab_size: expected a positive integer, got True"),
+        ({"context_length": 0}, "model.context_length: expected a positive integer, got 0"),
+        (
+            {"eos_token_id": None},
+            "model.eos_token_id: expected an integer or an array of integers, got None",
+        ),
+        (
+            {"eos_token_id": [2, "x"]},
+            "model.eos_token_id: expected an integer or an array of integers, got [2, 'x']",
+        ),
+        ({"eos_token_id": []}, "model.eos_token_id: expected an integer or an array of integers, got []"),
+    ],
+    ids=str,
+)
+def test_a_configuration_that_lacks_what_is_needed_is_named(
+    spoiled: Spoil, changes: dict[str, object], expected: str
+) -> None:
+    folder = spoiled(**changes)
+    with pytest.raises(ModelLoadError) as caught:
+        GenaiEngine(folder)
+    assert str(caught.value) == f"{folder / 'genai_config.json'}: {expected}"
+
+
+@pytest.mark.parametrize("text", ["{", "\xff", "[" * 100_000])
+def test_a_configuration_that_is_no_json_is_named(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "genai_config.json"
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(ModelLoadError) as caught:
+        GenaiEngine(tmp_path)
+    assert str(caught.value).startswith(f"{path}: cannot be read: ")
+
+
+@pytest.mark.parametrize("document", [[], {}, {"model": 5}])
+def test_a_configuration_without_a_model_is_named(tmp_path: Path, document: object) -> None:
+    path = tmp_path / "genai_config.json"
+    path.write_text(json.dumps(document))
+    with pytest.raises(ModelLoadError) as caught:
+        GenaiEngine(tmp_path)
+    assert str(caught.value) == f"{path}: model: expected an object"
