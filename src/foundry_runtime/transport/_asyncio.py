@@ -147,7 +147,9 @@ class AsyncioTransport(asyncio.BufferedProtocol):
         if self._sends_at_once >= SENDS_PER_TURN:
             self._sends_at_once = 0
             await asyncio.sleep(0)
-        self._check_sendable()
+        self._check_connected()
+        if self._no_more_sends is not None:
+            raise TransportClosed(self._no_more_sends)
         if self._deadline is not None and self._loop.time() >= self._deadline:
             raise TimeoutError(LATE_SEND)
         self._transport.write(data)
@@ -175,9 +177,11 @@ class AsyncioTransport(asyncio.BufferedProtocol):
 
     async def send_eof(self) -> None:
         """End the stream to the peer; see `Transport.send_eof`."""
-        if self._no_more_sends is ENDED and not self._closed:
+        self._check_connected()
+        if self._no_more_sends is ENDED:
             return
-        self._check_sendable()
+        if self._no_more_sends is not None:
+            raise TransportClosed(self._no_more_sends)
         self._no_more_sends = ENDED
         try:
             self._transport.write_eof()
@@ -242,15 +246,13 @@ class AsyncioTransport(asyncio.BufferedProtocol):
 
     # Inside
 
-    def _check_sendable(self) -> None:
+    def _check_connected(self) -> None:
         if self._sender is not None:
             raise TransportBusy(BUSY_SEND)
         if self._closed:
             raise TransportClosed(CLOSED)
         if self._lost:
             raise TransportBroken(BROKEN) from self._error
-        if self._no_more_sends is not None:
-            raise TransportClosed(self._no_more_sends)
 
     def _take(self) -> bytes:
         unread = self._unread

@@ -168,7 +168,9 @@ class StreamTransport:
 
     async def send(self, data: bytes) -> None:
         """Hand bytes over; see `Transport.send`."""
-        self._check_sendable()
+        self._check_connected()
+        if self._no_more_sends is not None:
+            raise TransportClosed(self._no_more_sends)
         if self._is_late():
             raise TimeoutError(LATE_SEND)
         # Until the stream has taken all, this send counts as cut short, however it is left.
@@ -184,9 +186,11 @@ class StreamTransport:
 
     async def send_eof(self) -> None:
         """End the stream to the peer; see `Transport.send_eof`."""
-        if self._no_more_sends is ENDED and not self._closed:
+        self._check_connected()
+        if self._no_more_sends is ENDED:
             return
-        self._check_sendable()
+        if self._no_more_sends is not None:
+            raise TransportClosed(self._no_more_sends)
         self._no_more_sends = ENDED
         try:
             await self._stream.send_eof()
@@ -256,15 +260,13 @@ class StreamTransport:
             self._at_once = 0
             await anyio.lowlevel.checkpoint()
 
-    def _check_sendable(self) -> None:
+    def _check_connected(self) -> None:
         if self._send_scope is not None:
             raise TransportBusy(BUSY_SEND)
         if self._closed:
             raise TransportClosed(CLOSED)
         if self._send_error is not None:
             raise TransportBroken(BROKEN) from self._send_error
-        if self._no_more_sends is not None:
-            raise TransportClosed(self._no_more_sends)
 
     def _interrupted(self, late: str) -> TimeoutError | TransportClosed:
         """What ended a wait: `aclose` cancels the scope, and so does the deadline."""
