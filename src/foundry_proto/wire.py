@@ -117,18 +117,26 @@ def _number_text(value: float) -> str:
 
 def describe(tp: Any, *, several: bool = False) -> str:
     """Say which values a type allows: `a number from 0 to 2`, `a string or an array of parts`."""
+    # Null is named only where nothing else is allowed: it is no help to who sent a value.
+    named = [member for member in members(tp) if member is not NoneType] or members(tp)
+    return join_words(dict.fromkeys(text for member in named for text in _alternatives(member, several)))
+
+
+def _alternatives(tp: Any, several: bool) -> Iterable[str]:
+    if get_origin(tp) is Literal:
+        return [show(value) for value in get_args(tp)]
+    return [_describe_one(tp, several)]
+
+
+def _describe_one(tp: Any, several: bool) -> str:
     origin, args = get_origin(tp), get_args(tp)
-    if is_union(tp):
-        named = [member for member in members(tp) if member is not NoneType] or members(tp)
-        return join_words(dict.fromkeys(describe(member, several=several) for member in named))
     if origin is Annotated:
         text, limit = describe(args[0], several=several), args[1]
         if isinstance(limit, Between):
             return f"{text} from {_number_text(limit.least)} to {_number_text(limit.most)}"
-        what = "one or more " if limit.least else f"at most {limit.most} "
-        return text.replace("array of ", f"array of {what}", 1)
-    if origin is Literal:
-        return join_words(show(value) for value in args)
+        least = "one" if limit.least == 1 else limit.least
+        how_many = f"{least} or more" if least else f"at most {limit.most}"
+        return text.replace(" of ", f" of {how_many} ", 1)
     if origin is tuple:
         return f"{'arrays' if several else 'an array'} of {describe(args[0], several=True)}"
     if attrs.has(tp):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Final, Literal
 
 from attrs import field, frozen
 
@@ -63,12 +63,15 @@ class CompatibleErrorBody:
     error_message: str
 
 
+_CLASSES: Final = {2: "Success", 3: "Redirection", 4: "Client Error", 5: "Server Error"}
+
+
 def status_phrase(status: int) -> str:
-    """Give a status's name; of one without a name, its class in words."""
+    """Give a status's name; of one without a name, that of its class."""
     try:
         return HTTPStatus(status).phrase
     except ValueError:
-        return "Server Error" if status >= 500 else "Client Error" if status >= 400 else "Status"
+        return _CLASSES.get(status // 100, "Unknown")
 
 
 def error_body(failure: Failure, family: ErrorFamily) -> ErrorBody | CompatibleErrorBody:
