@@ -68,7 +68,6 @@ class AsyncioTransport(asyncio.BufferedProtocol):
         "_timer",
         "_transport",
         "_unread",
-        "_unread_size",
         "_writing_paused",
     )
 
@@ -83,8 +82,7 @@ class AsyncioTransport(asyncio.BufferedProtocol):
         # The two that may wait. A result of True says that the deadline passed.
         self._receiver: asyncio.Future[bool] | None = None
         self._sender: asyncio.Future[bool] | None = None
-        self._unread: list[bytes] = []
-        self._unread_size = 0
+        self._unread = bytearray()  # No list of pieces: a peer may send them byte by byte.
         self._reading_paused = False
         self._writing_paused = False
         self._sends_at_once = 0
@@ -213,9 +211,8 @@ class AsyncioTransport(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Asyncio's callback."""
-        self._unread.append(bytes(self._scratch[:nbytes]))
-        self._unread_size += nbytes
-        if self._unread_size >= UNREAD_LIMIT and not self._reading_paused:
+        self._unread += self._scratch[:nbytes]
+        if len(self._unread) >= UNREAD_LIMIT and not self._reading_paused:
             self._reading_paused = True
             self._transport.pause_reading()
         if self._receiver is not None:
@@ -255,10 +252,8 @@ class AsyncioTransport(asyncio.BufferedProtocol):
             raise TransportBroken(BROKEN) from self._error
 
     def _take(self) -> bytes:
-        unread = self._unread
-        data = unread[0] if len(unread) == 1 else b"".join(unread)
-        unread.clear()
-        self._unread_size = 0
+        data = bytes(self._unread)
+        self._unread.clear()
         if self._reading_paused:
             self._reading_paused = False
             self._transport.resume_reading()

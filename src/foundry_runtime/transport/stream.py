@@ -144,6 +144,7 @@ class StreamTransport:
 
     async def receive(self) -> bytes:
         """Wait for bytes; see `Transport.receive`."""
+        await self._take_turn()
         if self._receive_scope is not None:
             raise TransportBusy(BUSY_RECEIVE)
         if self._closed:
@@ -155,7 +156,7 @@ class StreamTransport:
         if self._eof:
             return b""
         try:
-            data = await self._receive_at_once() or await self._receive_waiting()
+            data = self._receive_at_once() or await self._receive_waiting()
         except anyio.EndOfStream:
             self._eof = True
             return b""
@@ -168,6 +169,7 @@ class StreamTransport:
 
     async def send(self, data: bytes) -> None:
         """Hand bytes over; see `Transport.send`."""
+        await self._take_turn()
         self._check_connected()
         if self._no_more_sends is not None:
             raise TransportClosed(self._no_more_sends)
@@ -176,7 +178,7 @@ class StreamTransport:
         # Until the stream has taken all, this send counts as cut short, however it is left.
         self._no_more_sends = CUT_SHORT
         try:
-            sent = await self._send_at_once(data)
+            sent = 0 if self._eager is None else self._eager.send_nowait(data)
             complete = sent == len(data) or await self._send_waiting(data[sent:])
         except _GONE as error:
             raise self._gone(error) from error
@@ -215,11 +217,19 @@ class StreamTransport:
                 with contextlib.suppress(*_UNCLOSABLE):
                     await anyio.aclose_forcefully(self._stream)
 
-    async def _receive_at_once(self) -> bytes:
+    async def _take_turn(self) -> None:
+        """Let the other tasks run once in a while, if a stream never waits."""
+        if self._eager is None:
+            return
+        self._at_once += 1
+        if self._at_once > AT_ONCE_LIMIT:
+            self._at_once = 0
+            await anyio.lowlevel.checkpoint()
+
+    def _receive_at_once(self) -> bytes:
         """What an eager stream has; nothing if it would wait, or is not eager."""
         if self._eager is None:
             return b""
-        await self._take_turn()
         try:
             return self._eager.receive_nowait()
         except anyio.WouldBlock:
@@ -235,13 +245,6 @@ class StreamTransport:
                 self._receive_scope = None
         return b""
 
-    async def _send_at_once(self, data: bytes) -> int:
-        """How many bytes an eager stream took without waiting."""
-        if self._eager is None:
-            return 0
-        await self._take_turn()
-        return self._eager.send_nowait(data)
-
     async def _send_waiting(self, data: bytes) -> bool:
         """Whether all was sent; not if the scope was cancelled."""
         with anyio.CancelScope(deadline=self._patience()) as scope:
@@ -252,13 +255,6 @@ class StreamTransport:
             finally:
                 self._send_scope = None
         return False
-
-    async def _take_turn(self) -> None:
-        """Let the other tasks run, once in a while."""
-        self._at_once += 1
-        if self._at_once > AT_ONCE_LIMIT:
-            self._at_once = 0
-            await anyio.lowlevel.checkpoint()
 
     def _check_connected(self) -> None:
         if self._send_scope is not None:

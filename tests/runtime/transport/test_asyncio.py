@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -174,12 +175,21 @@ async def test_reading_pauses_at_the_limit_and_goes_on_when_the_bytes_are_taken(
         sending = asyncio.ensure_future(loop.sock_sendall(peer, sent))
         while not transport._reading_paused:
             await anyio.lowlevel.checkpoint()
-        assert UNREAD_LIMIT <= transport._unread_size < UNREAD_LIMIT + READ_SIZE
+        assert UNREAD_LIMIT <= len(transport._unread) < UNREAD_LIMIT + READ_SIZE
         received = bytearray()
         while len(received) < len(sent):
             received += await transport.receive()
         await sending
         assert received == sent
+
+
+async def test_bytes_that_come_one_by_one_take_no_more_memory_than_together() -> None:
+    async with connected() as (transport, _):
+        for _ in range(10_000):
+            transport.get_buffer(-1)[:1] = b"x"
+            transport.buffer_updated(1)
+        assert sys.getsizeof(transport._unread) < 20_000
+        assert await transport.receive() == b"x" * 10_000
 
 
 async def test_the_send_whose_write_failed_says_so_itself() -> None:
