@@ -97,7 +97,9 @@ class Sandbox(ImmutableSandboxedEnvironment):
             return False
         if isinstance(obj, LoopContext):
             return attr in _LOOP_ATTRIBUTES
-        return isinstance(obj, Namespace) or attr in _methods(obj)
+        # What `groupby` gives has named fields.
+        fields = getattr(type(obj), "_fields", ()) if isinstance(obj, tuple) else ()
+        return isinstance(obj, Namespace) or attr in fields or attr in _methods(obj)
 
     def getitem(self, obj: Any, argument: Any) -> Any:
         """Pay for looking at the key: it may be a tuple of tuples."""

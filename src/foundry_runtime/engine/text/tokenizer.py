@@ -35,7 +35,7 @@ class TokenizerError(ValueError):
     """A model's `tokenizer.json` cannot be used; the message names the file and says why."""
 
 
-@frozen(kw_only=True, eq=False)
+@frozen(kw_only=True, eq=False, repr=False)
 class Tokenizer:
     """One model's tokenizer; may be used from several threads at once."""
 

@@ -1,0 +1,29 @@
+"""Model folders of two small files, as much as the directory reads."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+__all__ = ["CONFIG", "write_folder"]
+
+CONFIG = {
+    "model": {"context_length": 8192, "eos_token_id": 2, "vocab_size": 49152, "type": "llama"},
+    "search": {"do_sample": True, "temperature": 0.2, "top_p": 0.9, "max_length": 8192},
+}
+
+
+def write_folder(folder: Path, name: object = "mine:1", config: object = CONFIG, **identity: object) -> Path:
+    """Write a model folder.
+
+    Args:
+        folder: The folder, made if need be.
+        name: `Name` in `inference_model.json`.
+        config: What `genai_config.json` holds.
+        identity: What else `inference_model.json` holds.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "genai_config.json").write_text(json.dumps(config), encoding="utf-8")
+    content = {"Name": name, "PromptTemplate": None, **identity}
+    (folder / "inference_model.json").write_text(json.dumps(content), encoding="utf-8")
+    return folder
