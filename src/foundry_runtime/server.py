@@ -220,14 +220,20 @@ class _Served:
 
     async def _watch(self, work: anyio.CancelScope) -> None:
         """Read while an answer is made, so that a hang-up is noticed and ends the work."""
+        connection = self._connection
         try:
-            while self._connection.wants_data:
+            while connection.phase is Phase.RESPONDING and connection.wants_data:
                 self._take(await self._transport.receive())
-                if isinstance(self._connection.next_event(), Disconnected):
+                if self._nobody_waits():
                     work.cancel()
                     return
         except _LOST:
             work.cancel()
+
+    def _nobody_waits(self) -> bool:
+        """Whether the answer's reader is gone; behind a whole answer comes the next request, to be left alone."""
+        connection = self._connection
+        return connection.phase is Phase.RESPONDING and isinstance(connection.next_event(), Disconnected)
 
     async def _linger(self) -> None:
         """Let the client read the last answer before the close: unread input would reset the connection."""

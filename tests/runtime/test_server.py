@@ -41,6 +41,14 @@ async def test_one_connection_serves_many_requests_one_after_the_other() -> None
         assert server.journal.begun == ["echo"] * 4
 
 
+async def test_a_request_that_comes_right_behind_an_answer_is_served() -> None:
+    async with served() as server:
+        transport = await server.connect()
+        for _ in range(20):
+            await transport.send(raw_request(chat_request(text="")))
+            assert (await transport.receive()).startswith(b"HTTP/1.1 200 OK\r\n")
+
+
 async def test_every_answer_names_server_and_date() -> None:
     async with served() as server:
         transport = await server.connect()

@@ -49,9 +49,7 @@ async def until(condition: Callable[[], object], *, pause: float = 0.001) -> Non
 class Served:
     """A served application: connect to it, or see what its handlers did."""
 
-    def __init__(
-        self, application: Application[Any], journal: Journal, group: Any, time_outs: TimeOuts
-    ) -> None:
+    def __init__(self, application: Application[Any], journal: Any, group: Any, time_outs: TimeOuts) -> None:
         self.application = application
         self.journal = journal
         self.connections = 0

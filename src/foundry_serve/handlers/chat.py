@@ -117,7 +117,9 @@ def _events(answer: ChatAnswer, delivery: Delivery) -> Sequence[Answer]:
 def _broken(error: Exception) -> Failure:
     match error:
         case Refused():
-            return Failure(status=400, message=str(error), param=error.param, code=error.code)
+            # An engine knows of no messages, but when the prompt is too long they are to blame.
+            param = "messages" if error.code == "context_length_exceeded" else error.param
+            return Failure(status=400, message=str(error), param=param, code=error.code)
         case EngineLost():
             return Failure(status=503, message=f"the model's engine is gone: {error}", type="server_error")
         case _:

@@ -1,0 +1,146 @@
+"""Operations of the tests' own, so that every general branch has one that takes it.
+
+Path parameters, query words, HEAD, bodies without answers, answers without bodies, several methods at one
+path, and a stream whose last piece needs a write of its own.
+"""
+
+from __future__ import annotations
+
+from types import NoneType
+from typing import Any, Literal
+
+from attrs import define, field, frozen
+
+from foundry_proto.codec import decode, encode
+from foundry_proto.errors import RemoteProtocolError
+from foundry_proto.events import Failure, StreamEnd, StreamItem
+from foundry_proto.lines import LineBuffer
+from foundry_proto.operations import DOCUMENTED, Operation, Operations
+from foundry_proto.sentinels import ABSENT, NEED_DATA, Absent, NeedData
+from foundry_proto.streams import StreamDecoder
+
+__all__ = [
+    "COPY",
+    "DROP",
+    "FAKES",
+    "FIND",
+    "LINES",
+    "PUT",
+    "Widget",
+    "WidgetWords",
+]
+
+
+@frozen(kw_only=True)
+class Widget:
+    """What the operations are about."""
+
+    name: str
+    size: int | Absent = ABSENT
+
+
+@frozen(kw_only=True)
+class WidgetWords:
+    """The words of a path and a query."""
+
+    name: str
+    colour: Literal["red", "green"] | Absent = ABSENT
+    count: int | Absent = ABSENT
+
+
+@define
+class _LinesDecoder:
+    _item: type[Any]
+    _limit: int
+    _lines: LineBuffer = field(init=False)
+    _over: bool = field(init=False, default=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._lines = LineBuffer(max_line_size=self._limit)
+
+    def receive_data(self, data: bytes) -> None:
+        self._lines.receive_data(data)
+
+    def receive_eof(self) -> None:
+        self._lines.receive_eof()
+
+    def next_event(self) -> StreamItem[Any] | StreamEnd | Failure | NeedData:
+        line = NEED_DATA if self._over else self._lines.next_line()
+        if line is NEED_DATA:
+            return NEED_DATA
+        if line is None:
+            raise RemoteProtocolError("expected the line end, got the end of the stream")
+        self._over = line == b"end" or line.startswith(b"failed ")
+        if line == b"end":
+            return StreamEnd()
+        if self._over:
+            return Failure(status=500, message=line.removeprefix(b"failed ").decode())
+        return StreamItem(value=decode(self._item, line))
+
+
+class _Lines:
+    media_type = b"text/plain; charset=utf-8"
+    final_pause = 0.15
+
+    def encode_item(self, value: object) -> bytes:
+        return (value if isinstance(value, bytes) else encode(value)) + b"\n"
+
+    def encode_failure(self, failure: Failure) -> bytes:
+        return b"failed %b\n" % failure.message.encode()
+
+    def encode_end(self) -> bytes:
+        return b"end\n"
+
+    def decoder(self, item: type[Any], *, limit: int) -> StreamDecoder:
+        return _LinesDecoder(item, limit)
+
+
+LINES = _Lines()
+"""A line for each item; the last comes 0.15 seconds after the others."""
+
+FIND: Operation[None, Widget, None] = Operation(
+    name="find",
+    methods=("GET",),
+    path="/widgets/{name}",
+    request=NoneType,
+    response=Widget,
+    item=NoneType,
+    query=WidgetWords,
+    safe=True,
+    errors="compatible",
+    heading="Widgets",
+)
+PUT: Operation[Widget, None, None] = Operation(
+    name="put",
+    methods=("PUT", "POST"),
+    path="/widgets/{name}",
+    request=Widget,
+    response=NoneType,
+    item=NoneType,
+    body_limit=100,
+    errors="compatible",
+    heading="Widgets",
+)
+DROP: Operation[None, None, None] = Operation(
+    name="drop",
+    methods=("GET", "POST"),
+    path="/widgets/drop",
+    request=NoneType,
+    response=NoneType,
+    item=NoneType,
+    heading="Widgets",
+)
+COPY: Operation[Widget, Widget, Widget] = Operation(
+    name="copy",
+    methods=("POST",),
+    path="/v1/copies",
+    request=Widget,
+    response=Widget,
+    item=Widget,
+    stream=LINES,
+    streams=lambda widget: widget.size is not ABSENT,
+    heading="Widgets",
+)
+
+FAKES: Operations = DOCUMENTED + [FIND, PUT, DROP, COPY]  # noqa: RUF005 - an Operations is no list
+"""The documented operations and the tests' own."""

@@ -1,0 +1,97 @@
+"""The product's application over a scripted engine: real tokenizer and template, and answers by script."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import anyio
+from anyio.abc import TaskGroup
+from attrs import define, field
+
+from foundry_runtime.engine.api import Job
+from foundry_runtime.engine.driver import TextStream
+from foundry_runtime.engine.scripted import ScriptedEngine
+from foundry_runtime.engine.text.prompt import PromptMaker
+from foundry_runtime.engine.text.template import ChatTemplate
+from foundry_runtime.engine.text.tokenizer import Tokenizer
+from foundry_runtime.engine.worker import Generation, InlineWorker
+from foundry_runtime.models.directory import ModelDirectory
+from foundry_runtime.models.folder import ModelFolder
+from foundry_runtime.models.pool import LoadedModel
+from foundry_runtime.server import TimeOuts
+from foundry_serve.app import make_application
+from tests.support.serving import Served
+
+__all__ = ["ScriptedModels", "scripted_server"]
+
+
+@define
+class ScriptedModels:
+    """An `OpenModel` whose engines say what they are told to say."""
+
+    tasks: TaskGroup
+    text: str = "one two three"
+    """What every answer is, in one token per letter or more, as the tokenizer has it."""
+    engine: Callable[..., ScriptedEngine] = ScriptedEngine
+    failures: list[Exception] = field(factory=list)
+    """Raised by the next loads, one each."""
+    step_seconds: float = 0.0
+    loads: int = 0
+    jobs: list[Job] = field(factory=list)
+    engines: list[ScriptedEngine] = field(factory=list)
+
+    async def __call__(self, folder: ModelFolder) -> LoadedModel:
+        self.loads += 1
+        await anyio.lowlevel.checkpoint()
+        if self.failures:
+            raise self.failures.pop(0)
+        tokenizer = Tokenizer.load(folder.path, rows=folder.vocab_size)
+
+        def make_engine() -> ScriptedEngine:
+            engine = self.engine(self._say(tokenizer), context_length=folder.context_length)
+            self.engines.append(engine)
+            return engine
+
+        worker = await InlineWorker.start(
+            make_engine, tasks=self.tasks, name=folder.id, step_seconds=self.step_seconds
+        )
+        prompts = PromptMaker(tokenizer, ChatTemplate.load(folder.path))
+        return LoadedModel(folder=folder, worker=_Recorder(worker, self.jobs), prompts=prompts)
+
+    def _say(self, tokenizer: Tokenizer) -> Callable[[object], list[int]]:
+        def script(_: object) -> list[int]:
+            (ids,) = tokenizer.encode_pieces([self.text])
+            return list(ids)
+
+        return script
+
+
+class _Recorder:
+    """A worker that remembers its jobs."""
+
+    def __init__(self, worker: InlineWorker, jobs: list[Job]) -> None:
+        self._worker = worker
+        self._jobs = jobs
+        self.name = worker.name
+        self.context_length = worker.context_length
+        self.counters = worker.counters
+        self.aclose = worker.aclose
+
+    def submit(self, job: Job, text: TextStream) -> Generation:
+        self._jobs.append(job)
+        return self._worker.submit(job, text)
+
+
+@asynccontextmanager
+async def scripted_server(
+    home: ModelDirectory, *, time_outs: TimeOuts | None = None, **more: object
+) -> AsyncIterator[tuple[Served, ScriptedModels]]:
+    """Serve the product's application in memory, with scripted answers."""
+    async with anyio.create_task_group() as tasks:
+        models = ScriptedModels(tasks, **more)  # type: ignore[arg-type]
+        application = make_application(home, models)
+        async with application.running(), anyio.create_task_group() as connections:
+            yield Served(application, None, connections, time_outs or TimeOuts()), models
+            connections.cancel_scope.cancel()
+        tasks.cancel_scope.cancel()
