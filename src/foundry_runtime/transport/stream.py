@@ -207,15 +207,14 @@ class StreamTransport:
         if self._closed:
             return
         self._closed = True
-        for scope in (self._receive_scope, self._send_scope):
-            if scope is not None:
-                scope.cancel()
-        with anyio.move_on_after(CLOSE_PATIENCE):
-            try:
-                await self._stream.aclose()
-            except _UNCLOSABLE:
-                with contextlib.suppress(*_UNCLOSABLE):
-                    await anyio.aclose_forcefully(self._stream)
+        try:
+            with anyio.move_on_after(CLOSE_PATIENCE):
+                await self._close_stream()
+        finally:
+            # Most streams wake who waits for them; none must be relied on for it.
+            for scope in (self._receive_scope, self._send_scope):
+                if scope is not None:
+                    scope.cancel()
 
     async def _take_turn(self) -> None:
         """Let the other tasks run once in a while, if a stream never waits."""
@@ -255,6 +254,13 @@ class StreamTransport:
             finally:
                 self._send_scope = None
         return False
+
+    async def _close_stream(self) -> None:
+        try:
+            await self._stream.aclose()
+        except _UNCLOSABLE:
+            with contextlib.suppress(*_UNCLOSABLE):
+                await anyio.aclose_forcefully(self._stream)
 
     def _check_connected(self) -> None:
         if self._send_scope is not None:

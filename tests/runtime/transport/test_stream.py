@@ -107,6 +107,26 @@ def test_a_good_bye_that_nobody_answers_ends_after_a_second() -> None:
     trio.run(main, clock=clock)
 
 
+async def test_closing_wakes_who_waits_on_a_stream_that_does_not() -> None:
+    class Deaf(Scripted):
+        async def receive(self, max_bytes: int = 65536) -> bytes:
+            await anyio.sleep_forever()
+            return b""
+
+    transport = StreamTransport(Deaf())
+
+    async def close_soon() -> None:
+        while transport._receive_scope is None:
+            await anyio.lowlevel.checkpoint()
+        await transport.aclose()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(close_soon)
+        with pytest.raises(TransportClosed) as caught:
+            await transport.receive()
+    assert str(caught.value) == "the transport is closed"
+
+
 async def test_a_cancelled_send_ends_sending_and_not_receiving() -> None:
     near, far = memory_transport_pair(limit=4)
     with anyio.CancelScope() as scope:
