@@ -25,7 +25,7 @@ from typing import Protocol, final
 
 import anyio
 from anyio.abc import TaskGroup, TaskStatus
-from attrs import Factory, define, frozen
+from attrs import frozen
 
 from foundry_runtime.engine.api import Counters, Engine, EngineLost, Job
 from foundry_runtime.engine.driver import Broken, Deliver, Delivery, Done, Driver, TextStream
@@ -130,26 +130,44 @@ class Worker(Protocol):
         ...
 
 
-@define
-class _Door:
-    """Where submits enter; once shut, they are answered here: none waits for an owner that is gone."""
+class _Front:
+    """What both workers show: the engine's numbers, and the door where jobs enter."""
 
-    send: Callable[[_Command], None]
-    _lock: threading.Lock = Factory(threading.Lock)
-    _shut: EngineLost | None = None
+    def __init__(self, name: str, send: Callable[[_Command], None]) -> None:
+        self.name = name
+        self._send = send
+        self._engine: Engine | None = None
+        self._lock = threading.Lock()
+        self._gone: EngineLost | None = None
+
+    @property
+    def context_length(self) -> int:
+        """Most tokens of prompt and output together."""
+        return self._loaded().context_length
+
+    @property
+    def counters(self) -> Counters:
+        """The engine's running totals."""
+        return self._loaded().counters
 
     def submit(self, job: Job, text: TextStream) -> Generation:
+        """Give a job to the engine; see `Worker.submit`."""
         inbox: Inbox[Delivery] = Inbox()
         with self._lock:
-            if self._shut is None:
-                self.send(_Submit(job, text, inbox.put))
+            if self._gone is None:
+                self._send(_Submit(job, text, inbox.put))
             else:
-                inbox.put(Broken(error=self._shut))
-        return Generation(inbox, lambda: self.send(_Cancel(job)))
+                inbox.put(Broken(error=self._gone))
+        return Generation(inbox, lambda: self._send(_Cancel(job)))
 
-    def shut(self, error: EngineLost) -> None:
+    def _shut(self, error: EngineLost) -> None:
+        """From here on jobs are answered at the door: none waits for an owner that is gone."""
         with self._lock:
-            self._shut = error
+            self._gone = error
+
+    def _loaded(self) -> Engine:
+        assert self._engine is not None, "start() gives a worker only once its engine is loaded"
+        return self._engine
 
 
 def _perform(driver: Driver, command: _Command) -> bool:
@@ -183,7 +201,7 @@ def _closed(name: str) -> EngineLost:
 
 
 @final
-class EngineWorker:
+class EngineWorker(_Front):
     """Steps an engine in a thread of its own, where it is also loaded and closed; make it with `start`.
 
     The loop is free while the engine loads and computes. Jobs may come from several event loops.
@@ -194,14 +212,12 @@ class EngineWorker:
     # globals are destroyed. The join waits for one step, or for a load to end.
 
     def __init__(self, factory: EngineFactory, name: str, turns: Turns) -> None:
-        self.name = name
+        self._commands: queue.SimpleQueue[_Command] = queue.SimpleQueue()
+        super().__init__(name, self._commands.put)
         self._factory = factory
         self._turns = turns
-        self._commands: queue.SimpleQueue[_Command] = queue.SimpleQueue()
-        self._door = _Door(self._commands.put)
-        self._loaded = Latch()
+        self._load_ended = Latch()
         self._ended = Latch()
-        self._engine: Engine | None = None
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._main, name=f"engine {name}", daemon=True)
 
@@ -223,30 +239,16 @@ class EngineWorker:
         closed at once.
         """
         worker = cls(factory, name, Turns() if turns is None else turns)
-        atexit.register(worker._stop)
         worker._thread.start()
+        atexit.register(worker._stop)
         try:
-            await worker._loaded.wait()
+            await worker._load_ended.wait()
         except BaseException:
             await worker._end()
             raise
         if worker._engine is None:
             await worker.aclose()  # raises what the factory raised
         return worker
-
-    @property
-    def context_length(self) -> int:
-        """Most tokens of prompt and output together."""
-        return self._loaded_engine().context_length
-
-    @property
-    def counters(self) -> Counters:
-        """The engine's running totals."""
-        return self._loaded_engine().counters
-
-    def submit(self, job: Job, text: TextStream) -> Generation:
-        """Give a job to the engine; see `Worker.submit`."""
-        return self._door.submit(job, text)
 
     async def aclose(self) -> None:
         """End all jobs, free the engine and end the thread; see `Worker.aclose`."""
@@ -266,10 +268,6 @@ class EngineWorker:
         self._commands.put(_Close())
         self._thread.join()
 
-    def _loaded_engine(self) -> Engine:
-        assert self._engine is not None, "start() gives a worker only once its engine is loaded"
-        return self._engine
-
     def _main(self) -> None:
         try:
             engine = self._factory()
@@ -277,10 +275,10 @@ class EngineWorker:
             self._error = error
         else:
             self._engine = engine
-            self._loaded.set()
+            self._load_ended.set()
             self._serve(engine)
         finally:
-            self._loaded.set()
+            self._load_ended.set()
             self._ended.set()
 
     def _serve(self, engine: Engine) -> None:
@@ -290,7 +288,7 @@ class EngineWorker:
             self._run(driver)
         except BaseException as error:  # noqa: BLE001 - a bug of ours; those who wait are told
             gone = _failed(self.name, error)
-        self._door.shut(gone)
+        self._shut(gone)
         _break_all(driver, self._left(), gone)
         try:
             engine.close()
@@ -316,7 +314,7 @@ class EngineWorker:
 
 
 @final
-class InlineWorker:
+class InlineWorker(_Front):
     """Steps an engine as a task of the caller's task group; make it with `start`.
 
     For tests under a virtual clock, and for embedding without threads. Each step blocks the loop for as long
@@ -324,12 +322,10 @@ class InlineWorker:
     """
 
     def __init__(self, name: str, step_seconds: float) -> None:
-        self.name = name
-        self._step_seconds = step_seconds
         self._commands: Inbox[_Command] = Inbox()
-        self._door = _Door(self._commands.put)
+        super().__init__(name, self._commands.put)
+        self._step_seconds = step_seconds
         self._ended = Latch()
-        self._engine: Engine | None = None
         self._error: Exception | None = None
 
     @classmethod
@@ -351,20 +347,6 @@ class InlineWorker:
         await tasks.start(worker._main, factory, name=f"engine {name}")
         return worker
 
-    @property
-    def context_length(self) -> int:
-        """Most tokens of prompt and output together."""
-        return self._loaded_engine().context_length
-
-    @property
-    def counters(self) -> Counters:
-        """The engine's running totals."""
-        return self._loaded_engine().counters
-
-    def submit(self, job: Job, text: TextStream) -> Generation:
-        """Give a job to the engine; see `Worker.submit`."""
-        return self._door.submit(job, text)
-
     async def aclose(self) -> None:
         """End all jobs and free the engine; see `Worker.aclose`."""
         self._commands.put(_Close())
@@ -372,10 +354,6 @@ class InlineWorker:
             await self._ended.wait()
         if self._error is not None:
             raise self._error
-
-    def _loaded_engine(self) -> Engine:
-        assert self._engine is not None, "start() gives a worker only once its engine is loaded"
-        return self._engine
 
     async def _main(self, factory: EngineFactory, *, task_status: TaskStatus[None]) -> None:
         engine = self._engine = factory()
@@ -387,7 +365,7 @@ class InlineWorker:
         except Exception as error:  # noqa: BLE001 - a bug of ours; those who wait are told
             gone = _failed(self.name, error)
         finally:  # a cancelled task group comes this way too
-            self._door.shut(gone)
+            self._shut(gone)
             _break_all(driver, self._commands.receive_nowait(), gone)
             try:
                 engine.close()
