@@ -231,7 +231,7 @@ class _Served:
             work.cancel()
 
     def _nobody_waits(self) -> bool:
-        """Whether the answer's reader is gone; behind a whole answer comes the next request, to be left alone."""
+        """Whether the answer's reader is gone; what comes behind a whole answer is the next request."""
         connection = self._connection
         return connection.phase is Phase.RESPONDING and isinstance(connection.next_event(), Disconnected)
 
