@@ -1,0 +1,551 @@
+"""A server's side of an exchange: routing, bodies, the order of answers, and how each answer looks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from foundry_proto.errors import LocalProtocolError
+from foundry_proto.events import Failure, Head, Headers, Request, Response, StreamEnd, StreamItem, header
+from foundry_proto.exchange import MAX_QUERY_WORDS, Answer, Data, End, Piece, ServerExchange, Start
+from foundry_proto.messages.chat import ChatCompletionRequest, UserMessage
+from foundry_proto.operations import CHAT_COMPLETIONS, DOCUMENTED
+from tests.support.fakes import COPY, DROP, FAKES, FIND, PUT, Widget, WidgetWords
+
+CHAT = "/v1/chat/completions"
+JSON: Headers = ((b"content-type", b"application/json"),)
+BODY = b'{"model":"m","messages":[{"role":"user","content":"hi"}]}'
+
+
+def headed(method: str, target: str, headers: Headers = ()) -> ServerExchange:
+    """An exchange whose head was taken."""
+    exchange = ServerExchange(FAKES)
+    exchange.receive_head(method, target, headers)
+    return exchange
+
+
+def answer_to(method: str, target: str, headers: Headers = ()) -> Head | Failure | Response[None]:
+    return ServerExchange(FAKES).receive_head(method, target, headers)
+
+
+def test_a_request_is_head_and_then_meaning() -> None:
+    exchange = ServerExchange(DOCUMENTED)
+    head = exchange.receive_head("POST", CHAT, JSON)
+    assert head == Head(operation=CHAT_COMPLETIONS, method="POST", query=None, headers=JSON)
+    assert exchange.receive_body(BODY[:10]) is None
+    assert exchange.receive_body(bytearray(BODY[10:])) is None
+    assert isinstance(head, Head)
+    assert exchange.receive_end() == Request(
+        head=head,
+        value=ChatCompletionRequest(model="m", messages=(UserMessage(role="user", content="hi"),)),
+        raw=BODY,
+    )
+    assert not exchange.answered
+
+
+def test_a_body_that_means_nothing_is_a_failure_that_names_the_field() -> None:
+    exchange = headed("POST", CHAT)
+    exchange.receive_body(BODY.replace(b'"user"', b'"wizard"'))
+    failure = exchange.receive_end()
+    roles = '"system", "developer", "user", "assistant", "tool" or "function"'
+    assert failure == Failure(
+        status=400,
+        message=f'messages[0].role: expected {roles}, got "wizard"',
+        param="messages[0].role",
+    )
+
+
+def test_a_body_that_nobody_asked_for_is_kept_for_who_relays() -> None:
+    exchange = headed("GET", "/widgets/a")
+    exchange.receive_body(b"not JSON")
+    request = exchange.receive_end()
+    assert isinstance(request, Request)
+    assert (request.value, request.raw) == (None, b"not JSON")
+
+
+@pytest.mark.parametrize(
+    ("target", "query"),
+    [
+        ("/widgets/a", WidgetWords(name="a")),
+        ("/widgets/a?colour=red&count=5", WidgetWords(name="a", colour="red", count=5)),
+        ("/widgets/a?Colour=red&COUNT=5.0&other=1", WidgetWords(name="a", colour="red", count=5)),
+        ("/widgets/a?colour=&count", WidgetWords(name="a")),
+        ("/widgets/a?count=1&count=2", WidgetWords(name="a", count=2)),
+        ("/widgets/a%3F?count=1", WidgetWords(name="a?", count=1)),
+        # A path's parameter is not the query's to change.
+        ("/widgets/a?name=b", WidgetWords(name="a")),
+        ("/widgets/a%20b?colour=r%65d", WidgetWords(name="a b", colour="red")),
+        ("http://localhost:5272/widgets/a?count=1", WidgetWords(name="a", count=1)),
+        ("HTTPS://[::1]/widgets/a", WidgetWords(name="a")),
+        ("/widgets/a?" + "&" * (MAX_QUERY_WORDS - 1), WidgetWords(name="a")),
+    ],
+)
+def test_the_words_of_path_and_query_are_one_instance(target: str, query: WidgetWords) -> None:
+    head = answer_to("GET", target)
+    assert isinstance(head, Head)
+    assert (head.operation, head.query) == (FIND, query)
+
+
+@pytest.mark.parametrize(
+    ("target", "message", "param"),
+    [
+        ("/widgets/a?colour=blue", 'colour: expected "red" or "green", got "blue"', "colour"),
+        ("/widgets/a?count=1?", 'count: expected an integer, got "1?"', "count"),
+        ("/widgets/a?count=many", 'count: expected an integer, got "many"', "count"),
+        ("/widgets/a?colour=%ff", 'colour: expected "red" or "green", got "\ufffd"', "colour"),
+        ("/widgets/a?colour=%00", 'colour: expected "red" or "green", got "\\u0000"', "colour"),
+        ("/widgets/a?" + "&" * MAX_QUERY_WORDS, "query: expected at most 100 parameters, got more", "query"),
+    ],
+)
+def test_a_wrong_word_is_a_failure_that_names_it(target: str, message: str, param: str) -> None:
+    assert answer_to("GET", target) == Failure(status=400, message=message, param=param)
+
+
+def test_words_that_nobody_reads_are_ignored() -> None:
+    assert isinstance(answer_to("POST", f"{CHAT}?" + "x=%ff&" * 500), Head)
+
+
+@pytest.mark.parametrize(
+    ("target", "path"),
+    [
+        ("/nope", "/nope"),
+        ("/", "/"),
+        ("http://localhost", "/"),
+        ("http://localhost?x=/widgets/a", "/"),
+        ("ftp://localhost/widgets/a", "ftp://localhost/widgets/a"),
+        ("localhost:80", "localhost:80"),
+        ("*", "*"),
+        ("/widgets/%ff", "/widgets/%ff"),
+        ("/" + "x" * 300, "/" + "x" * 199),
+    ],
+)
+def test_a_path_without_a_row_is_404(target: str, path: str) -> None:
+    assert answer_to("GET", target) == Failure(
+        status=404, message=f"no such route: GET {path}", code="unknown_url"
+    )
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "allow"),
+    [
+        ("GET", CHAT, "POST, OPTIONS"),
+        ("HEAD", CHAT, "POST, OPTIONS"),
+        ("post", CHAT, "POST, OPTIONS"),
+        ("CONNECT", CHAT, "POST, OPTIONS"),
+        ("DELETE", "/widgets/a", "GET, PUT, POST, HEAD, OPTIONS"),
+        ("HEAD", "/widgets/drop", "GET, POST, OPTIONS"),
+    ],
+)
+def test_a_method_without_a_row_is_405_with_allow(method: str, target: str, allow: str) -> None:
+    expected = allow.replace(", ", " or ")
+    assert answer_to(method, target) == Failure(
+        status=405,
+        message=f"method: expected {expected} for {target}, got {method}",
+        code="method_not_allowed",
+        headers=((b"allow", allow.encode()),),
+    )
+
+
+@pytest.mark.parametrize(
+    ("target", "headers"),
+    [
+        (CHAT, ((b"allow", b"POST, OPTIONS"),)),
+        ("/widgets/a", ((b"allow", b"GET, PUT, POST, HEAD, OPTIONS"),)),
+        ("*", ()),
+    ],
+)
+def test_options_says_what_is_allowed(target: str, headers: Headers) -> None:
+    exchange = ServerExchange(FAKES)
+    answer = exchange.receive_head("OPTIONS", target, ())
+    assert answer == Response(value=None, status=204, headers=headers)
+    assert isinstance(answer, Response)
+    assert exchange.send(answer) == [Start(status=204, headers=headers), End()]
+
+
+@pytest.mark.parametrize(
+    "media",
+    [
+        None,
+        b"application/json",
+        b"Application/JSON; Charset=UTF-8",
+        b'application/json;charset="utf-8"',
+        b"application/json; charset=utf8; q=1",
+        b"application/json; profile=x",
+        b"application/problem+json",
+        b"application/json;",
+    ],
+)
+def test_a_body_of_json_is_accepted(media: bytes | None) -> None:
+    headers = () if media is None else ((b"content-type", media),)
+    assert isinstance(answer_to("POST", CHAT, headers), Head)
+
+
+@pytest.mark.parametrize(
+    ("headers", "message"),
+    [
+        (((b"content-type", b"text/plain"),), "content-type: expected application/json, got text/plain"),
+        (
+            ((b"content-type", b"multipart/form-data; boundary=x"),),
+            "content-type: expected application/json, got multipart/form-data; boundary=x",
+        ),
+        (((b"content-type", b"text/x+json"),), "content-type: expected application/json, got text/x+json"),
+        (
+            ((b"content-type", b"\xff" * 100),),
+            "content-type: expected application/json, got " + "\ufffd" * 80,
+        ),
+        (
+            ((b"content-type", b"application/json; charset=utf-16"),),
+            "content-type: expected charset=utf-8, got application/json; charset=utf-16",
+        ),
+        (
+            ((b"content-type", b"application/json; a=b; charset=latin1"),),
+            "content-type: expected charset=utf-8, got application/json; a=b; charset=latin1",
+        ),
+        # Of several headers the last counts.
+        (
+            (*JSON, (b"content-type", b"text/html")),
+            "content-type: expected application/json, got text/html",
+        ),
+        (((b"content-encoding", b"gzip"),), "content-encoding: expected identity, got gzip"),
+    ],
+)
+def test_a_body_of_another_kind_is_415(headers: Headers, message: str) -> None:
+    assert answer_to("POST", CHAT, headers) == Failure(
+        status=415, message=message, code="unsupported_media_type"
+    )
+
+
+def test_a_body_that_is_not_encoded_may_say_so() -> None:
+    assert isinstance(answer_to("POST", CHAT, ((b"content-encoding", b"Identity"),)), Head)
+
+
+def test_what_kind_a_body_is_does_not_matter_where_none_is_wanted() -> None:
+    assert isinstance(answer_to("GET", "/widgets/a", ((b"content-type", b"text/plain"),)), Head)
+
+
+TOO_LARGE = Failure(
+    status=413, message="body: expected at most 100 bytes, got more", code="request_too_large"
+)
+
+
+@pytest.mark.parametrize("length", [b"101", b"9" * 20, b"9" * 5000])
+def test_a_body_that_says_it_is_too_large_is_413_before_it_comes(length: bytes) -> None:
+    assert answer_to("PUT", "/widgets/a", ((b"content-length", length),)) == TOO_LARGE
+
+
+@pytest.mark.parametrize("length", [b"0", b"100", b"0100"])
+def test_a_body_up_to_the_limit_is_wanted(length: bytes) -> None:
+    assert isinstance(answer_to("PUT", "/widgets/a", ((b"content-length", length),)), Head)
+
+
+@pytest.mark.parametrize("length", [b"many", b"-1", b"+1", b"1_0", b" 1", b"1,1", b"0x1", b"\xb2"])
+def test_a_length_that_is_none_is_400(length: bytes) -> None:
+    shown = length.decode("ascii", "replace")
+    assert answer_to("PUT", "/widgets/a", ((b"content-length", length),)) == Failure(
+        status=400, message=f"content-length: expected a number of bytes, got {shown}"
+    )
+
+
+@pytest.mark.parametrize("pieces", [[101], [100, 1], [1] * 101])
+def test_a_body_that_becomes_too_large_is_413_and_forgotten(pieces: list[int]) -> None:
+    exchange = headed("PUT", "/widgets/a")
+    *before, last = pieces
+    for size in before:
+        assert exchange.receive_body(b"x" * size) is None
+    assert exchange.receive_body(b"x" * last) == TOO_LARGE
+    assert not exchange._body
+
+
+EVENTS: dict[str, Callable[[], Answer]] = {
+    "Response": lambda: Response(value=Widget(name="a")),
+    "Failure": lambda: Failure(status=500, message="no"),
+    "StreamItem": lambda: StreamItem(value=Widget(name="a")),
+    "StreamEnd": StreamEnd,
+}
+ENDS = ("Response", "Failure", "StreamEnd")
+
+
+@pytest.mark.parametrize("first", EVENTS)
+@pytest.mark.parametrize("second", EVENTS)
+def test_after_each_answer_only_what_continues_it_may_be_sent(first: str, second: str) -> None:
+    exchange = headed("POST", "/v1/copies")
+    begun = exchange.send(EVENTS[first]())
+    assert isinstance(begun[0], Start)
+    assert isinstance(begun[-1], End) is (first in ENDS)
+    assert exchange.answered is (first in ENDS)
+    if first == "StreamItem" and second != "Response":
+        more = exchange.send(EVENTS[second]())
+        assert not any(isinstance(piece, Start) for piece in more)
+        assert isinstance(more[-1], End) is (second in ENDS)
+        assert exchange.answered is (second in ENDS)
+        return
+    after = "a part of a stream" if first == "StreamItem" else "a whole answer"
+    with pytest.raises(LocalProtocolError) as caught:
+        exchange.send(EVENTS[second]())
+    assert str(caught.value) == f"cannot send {second} after {after}"
+    assert exchange.answered is (first in ENDS)
+
+
+def test_a_response_is_its_value_as_json() -> None:
+    pieces = headed("GET", "/widgets/a").send(
+        Response(value=Widget(name="é"), status=201, headers=((b"etag", b'"1"'),))
+    )
+    assert pieces == [
+        Start(
+            status=201,
+            headers=(
+                (b"content-type", b"application/json"),
+                (b"content-length", b"13"),
+                (b"etag", b'"1"'),
+            ),
+        ),
+        Data(data='{"name":"é"}'.encode()),
+        End(),
+    ]
+
+
+@pytest.mark.parametrize(("status", "length"), [(200, ((b"content-length", b"0"),)), (204, ()), (304, ())])
+def test_a_response_without_a_value_has_no_body(status: int, length: Headers) -> None:
+    headers = ((b"x-note", b"a b"),)
+    pieces = headed("POST", "/widgets/drop").send(Response(value=None, status=status, headers=headers))
+    assert pieces == [Start(status=status, headers=headers + length), End()]
+
+
+def test_a_stream_is_a_head_and_pieces_whose_last_may_need_a_pause() -> None:
+    exchange = headed("POST", "/v1/copies")
+    headers = ((b"content-type", b"text/plain; charset=utf-8"), (b"cache-control", b"no-cache"))
+    assert exchange.send(StreamItem(value=Widget(name="a"))) == [
+        Start(status=200, headers=headers),
+        Data(data=b'{"name":"a"}\n'),
+    ]
+    assert exchange.send(StreamItem(value=b"{}")) == [Data(data=b"{}\n")]
+    assert exchange.send(StreamEnd()) == [Data(data=b"end\n", after=0.15), End()]
+
+
+def test_a_stream_may_be_empty() -> None:
+    headers = ((b"content-type", b"text/event-stream"), (b"cache-control", b"no-cache"))
+    assert headed("POST", CHAT).send(StreamEnd()) == [
+        Start(status=200, headers=headers),
+        Data(data=b"data: [DONE]\n\n"),
+        End(),
+    ]
+
+
+def test_a_failure_within_a_stream_ends_it_in_its_format() -> None:
+    exchange = headed("POST", "/v1/copies")
+    exchange.send(StreamItem(value=Widget(name="a")))
+    assert exchange.send(Failure(status=500, message="no")) == [Data(data=b"failed no\n"), End()]
+
+
+@pytest.mark.parametrize("event", [StreamItem(value=Widget(name="a")), StreamEnd()], ids=["item", "end"])
+@pytest.mark.parametrize("target", ["/widgets/a", "/nope"])
+def test_a_stream_of_an_operation_without_one_is_misuse(event: Answer, target: str) -> None:
+    exchange = headed("GET", target)
+    with pytest.raises(LocalProtocolError, match=r"^cannot send a stream: the operation has none$"):
+        exchange.send(event)
+    # Another answer is still possible.
+    assert exchange.send(Failure(status=500, message="no"))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Response(value=Widget(name="a")),
+        Response(value=None),
+        Failure(status=404, message="no such widget"),
+    ],
+    ids=["response", "empty", "failure"],
+)
+def test_head_is_answered_as_get_without_the_body(answer: Answer) -> None:
+    get, head = headed("GET", "/widgets/a"), headed("HEAD", "/widgets/a")
+    pieces = get.send(answer)
+    assert head.send(answer) == [piece for piece in pieces if not isinstance(piece, Data)]
+
+
+def test_a_streamed_answer_to_head_has_no_pieces() -> None:
+    exchange = headed("POST", "/v1/copies")
+    exchange._method = "HEAD"
+    pieces: list[Piece] = exchange.send(StreamItem(value=Widget(name="a"))) + exchange.send(StreamEnd())
+    assert [type(piece) for piece in pieces] == [Start, End]
+
+
+SURROGATE = "'utf-8' codec can't encode character '\\ud800' in position 21: surrogates not allowed"
+
+
+def error(pieces: list[Piece]) -> Any:
+    (data,) = (piece.data for piece in pieces if isinstance(piece, Data))
+    return json.loads(data)
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "compatible"),
+    [
+        # The row says which form its clients read; a path without a row is told by its prefix.
+        ("POST", CHAT, False),
+        ("GET", CHAT, False),
+        ("GET", "/widgets/a", True),
+        ("DELETE", "/widgets/a", True),
+        ("GET", "/widgets/a?count=x", True),
+        ("PUT", "/widgets/a", True),
+        ("GET", "/widgets/drop", False),
+        ("DELETE", "/widgets/drop", False),
+        ("GET", "/v1/nope", False),
+        ("GET", "/openai/nope", True),
+        ("GET", "/", True),
+    ],
+)
+def test_each_route_has_its_family_of_errors(method: str, target: str, compatible: bool) -> None:
+    body = error(headed(method, target).send(Failure(status=404, message="no", param="p", code="c")))
+    detail = {"message": "no", "type": "invalid_request_error", "param": "p", "code": "c"}
+    if compatible:
+        assert body == {
+            "error": detail,
+            "type": "about:blank",
+            "title": "Not Found",
+            "status": 404,
+            "detail": "no",
+            "success": False,
+            "errorMessage": "no",
+        }
+    else:
+        assert body == {"error": detail}
+
+
+def test_what_was_no_request_at_all_is_answered_in_openais_form() -> None:
+    pieces = ServerExchange(DOCUMENTED).send(Failure(status=400, message="no"))
+    assert error(pieces) == {
+        "error": {"message": "no", "type": "invalid_request_error", "param": None, "code": None}
+    }
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (Response(value=None, status=199), "cannot send the status 199: expected one from 200 to 599"),
+        (Response(value=None, status=600), "cannot send the status 600: expected one from 200 to 599"),
+        (
+            Failure(status=399, message="no"),
+            "cannot send the status 399: expected one from 400 to 599",
+        ),
+        (
+            Response(value=Widget(name="a"), status=204),
+            "cannot send a value with the status 204",
+        ),
+        (
+            Response(value=None, headers=((b"X-Upper", b"a"),)),
+            "cannot send the header b'X-Upper' with the value b'a'",
+        ),
+        (
+            Response(value=None, headers=((b"", b"a"),)),
+            "cannot send the header b'' with the value b'a'",
+        ),
+        (
+            Response(value=None, headers=((b"x-note", b"a\r\nset-cookie: b"),)),
+            "cannot send the header b'x-note' with the value b'a\\r\\nset-cookie: b'",
+        ),
+        (
+            Response(value=None, headers=((b"x-note", b"a\n"),)),
+            "cannot send the header b'x-note' with the value b'a\\n'",
+        ),
+        (
+            Response(value=None, headers=((b"x-note", b" a"),)),
+            "cannot send the header b'x-note' with the value b' a'",
+        ),
+        (
+            Response(value=None, headers=((b"x-note", b"a\x7f"),)),
+            "cannot send the header b'x-note' with the value b'a\\x7f'",
+        ),
+        (
+            Failure(status=400, message="no", headers=((b"content-length", b"1"),)),
+            "cannot send the header b'content-length' with the value b'1'",
+        ),
+        (
+            Response(value=None, headers=((b"transfer-encoding", b"chunked"),)),
+            "cannot send the header b'transfer-encoding' with the value b'chunked'",
+        ),
+        (
+            Response(value=float("nan")),
+            "encode: expected a value that JSON can carry: Out of range float values are not JSON compliant",
+        ),
+        (
+            Failure(status=400, message="\ud800"),
+            f"encode: expected a value that JSON can carry: {SURROGATE}",
+        ),
+    ],
+    ids=lambda case: case[:50] if isinstance(case, str) else "",
+)
+def test_an_answer_that_cannot_be_sent_leaves_room_for_another(answer: Answer, message: str) -> None:
+    exchange = headed("POST", CHAT)
+    with pytest.raises(LocalProtocolError) as caught:
+        exchange.send(answer)
+    # Python 3.12 and later say which number it was.
+    assert str(caught.value).removesuffix(": nan") == message
+    assert not exchange.answered
+    assert error(exchange.send(Failure(status=500, message="no")))["error"]["message"] == "no"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        ((b"x-note", b""),),
+        ((b"x-note", b"a \t b"),),
+        ((b"x-note", b"\xe9"),),
+        ((b"!#$%&'*+-.^_`|~09az", b"a"),),
+    ],
+)
+def test_headers_of_the_grammar_are_sent(headers: Headers) -> None:
+    start = headed("POST", "/widgets/drop").send(Response(value=None, headers=headers))[0]
+    assert isinstance(start, Start)
+    assert start.headers == (*headers, (b"content-length", b"0"))
+
+
+@pytest.mark.parametrize("call", ["receive_body", "receive_end"])
+@pytest.mark.parametrize(
+    ("method", "target"), [("GET", "/nope"), ("GET", CHAT), ("OPTIONS", CHAT), ("GET", "/widgets/a?count=x")]
+)
+def test_a_body_without_a_head_is_misuse(call: str, method: str, target: str) -> None:
+    exchange = headed(method, target)
+    with pytest.raises(LocalProtocolError) as caught:
+        exchange.receive_body(b"") if call == "receive_body" else exchange.receive_end()
+    assert str(caught.value) == f"{call}: no head was accepted"
+
+
+@settings(deadline=None)
+@given(
+    st.sampled_from(["GET", "POST", "PUT", "HEAD", "OPTIONS", "DELETE", "CONNECT", "x"]),
+    st.text(st.sampled_from("/widgetsv1chaopl%2fF?&=.:*\0é")) | st.sampled_from([CHAT, "/widgets/a", "*"]),
+    st.lists(
+        st.tuples(
+            st.sampled_from([b"content-type", b"content-length", b"content-encoding", b"x"]),
+            st.binary(max_size=12) | st.sampled_from([b"application/json", b"5"]),
+        ),
+        max_size=4,
+    ),
+    st.binary(max_size=30) | st.just(BODY),
+)
+def test_any_request_is_answered_or_means_something(
+    method: str, target: str, headers: list[tuple[bytes, bytes]], body: bytes
+) -> None:
+    exchange = ServerExchange(FAKES)
+    event: Any = exchange.receive_head(method, target, tuple(headers))
+    if isinstance(event, Head):
+        event = exchange.receive_body(body) or exchange.receive_end()
+    if isinstance(event, Request):
+        assert event.head.operation in (CHAT_COMPLETIONS, FIND, PUT, DROP, COPY)
+        return
+    pieces = exchange.send(event)
+    assert isinstance(pieces[0], Start)
+    assert isinstance(pieces[-1], End)
+    assert exchange.answered
+
+
+def test_of_several_headers_the_last_counts() -> None:
+    headers = ((b"a", b"1"), (b"b", b"2"), (b"a", b"3"))
+    assert header(headers, b"a") == b"3"
+    assert header(headers, b"b") == b"2"
+    assert header(headers, b"c") is None
