@@ -1,7 +1,8 @@
 """The one place for what Linux, macOS and Windows do their own way.
 
-Knows: how a shared library's file is called, how many cores this process may use, and how freed memory is
-given back. Refuses to know: what the library is for, and what the cores will do.
+Knows: how a shared library's file is called, how many cores this process may use, how freed memory is given
+back, and how one process at a time is let in. Refuses to know: what the library is for, what the cores will
+do, and what the lock guards.
 
 Cores count twice over: one thread too many makes a model five times slower, because the threads of a matrix
 product wait for the one that is not running. So a container's share counts, not the machine's processors.
@@ -14,9 +15,14 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, BinaryIO
 
-__all__ = ["return_freed_memory", "shared_library_name", "usable_cores"]
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
+__all__ = ["return_freed_memory", "shared_library_name", "try_lock", "usable_cores"]
 
 
 def shared_library_name(stem: str, *, system: str = sys.platform) -> str:
@@ -115,3 +121,25 @@ def _read(path: Path) -> str:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
+
+
+def try_lock(file: BinaryIO) -> bool:
+    """Take an open file's lock, unless another process, or another open file of this one, has it.
+
+    The lock goes when the file is closed, and with the process, however that ends.
+
+    Args:
+        file: Open for writing. What it holds does not matter; it must not be deleted while others may wait.
+    """
+    if sys.platform == "win32":
+        file.seek(0)
+        try:
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        except PermissionError:
+            return False
+    else:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True

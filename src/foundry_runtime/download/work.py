@@ -1,0 +1,154 @@
+"""Long work in a thread: it reports how far it is, and can be stopped.
+
+Knows: how a cancelled task waits until its thread has stopped, how a stopped thread takes its child process
+with it, and how one process at a time does a work. Refuses to know: what the work is.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, TypeVar, final
+
+import anyio
+import anyio.to_thread
+
+from foundry_runtime.platform import try_lock
+
+__all__ = ["Progress", "Stopped", "Work", "run_work"]
+
+Progress = Callable[[str, float], None]
+"""Told what is worked on, and the fraction of it that is done, from 0 to 1; called in the work's thread."""
+
+T = TypeVar("T")
+
+_LOCK_POLL: Final = 0.1
+"""Seconds between two looks at a lock that another process has."""
+
+
+class Stopped(Exception):
+    """Raised inside a work that is no longer wanted."""
+
+
+@final
+class Work:
+    """A work under way. The thread that does it calls `report` and `check`; any thread may call `stop`.
+
+    Args:
+        progress: Told how far the work is.
+    """
+
+    def __init__(self, progress: Progress | None = None) -> None:
+        self._progress = progress
+        self._stopping = threading.Event()
+        self._lock = threading.Lock()
+        self._child: subprocess.Popen[bytes] | None = None
+
+    def stop(self) -> None:
+        """Have the work end soon: its child process is killed, its next `check` raises."""
+        with self._lock:
+            self._stopping.set()
+            if self._child is not None:
+                self._child.kill()
+
+    def check(self) -> None:
+        """Go on, if the work is still wanted.
+
+        Raises:
+            Stopped: It is not.
+        """
+        if self._stopping.is_set():
+            raise Stopped
+
+    def report(self, what: str, fraction: float) -> None:
+        """Tell how far the work is, and go on if it is still wanted.
+
+        Raises:
+            Stopped: It is not.
+        """
+        self.check()
+        if self._progress is not None:
+            self._progress(what, fraction)
+
+    @contextmanager
+    def child(
+        self, command: Sequence[str], environment: Mapping[str, str]
+    ) -> Iterator[subprocess.Popen[bytes]]:
+        """Run a program; its output and its errors come in one pipe. When the block ends, so has the program.
+
+        Raises:
+            Stopped: The work is no longer wanted.
+            OSError: The program cannot be started.
+        """
+        with self._lock:
+            self.check()
+            child = subprocess.Popen(  # noqa: S603 (no shell, and nothing in the command is a stranger's)
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                env=dict(environment),
+            )
+            self._child = child
+        try:
+            with child:
+                try:
+                    yield child
+                except BaseException:
+                    child.kill()
+                    raise
+        finally:
+            with self._lock:
+                self._child = None
+        self.check()
+
+    @contextmanager
+    def alone(self, path: Path) -> Iterator[None]:
+        """Let one process at a time into the block; the others wait.
+
+        Args:
+            path: The file whose lock is used. It stays: whoever deleted it would let a second one in.
+
+        Raises:
+            Stopped: The work is no longer wanted.
+        """
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab") as file:
+            while not try_lock(file):
+                self.report("waiting for another process", 0.0)
+                self._stopping.wait(_LOCK_POLL)
+            yield
+
+
+async def run_work(function: Callable[[Work], T], progress: Progress | None = None) -> T:
+    """Do a work in a thread. When the task is cancelled the work is stopped, and has ended when this raises.
+
+    Args:
+        function: Does the work, and often calls `check` or `report`.
+        progress: Told how far the work is, in the work's thread.
+
+    Returns:
+        What the function returns; what it raises is raised.
+    """
+    work = Work(progress)
+    begun, ended = threading.Event(), threading.Event()
+
+    def do() -> T:
+        begun.set()
+        try:
+            work.check()  # stopped before it began: nobody waits for it
+            return function(work)
+        finally:
+            ended.set()
+
+    try:
+        return await anyio.to_thread.run_sync(do, abandon_on_cancel=True)
+    except BaseException:
+        work.stop()
+        if begun.is_set() and not ended.is_set():
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(ended.wait)
+        raise

