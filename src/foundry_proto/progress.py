@@ -290,7 +290,6 @@ class ProgressDecoder:
         if self._phase is not _Phase.DONE:
             return None
         result = self._decode_result()
-        self._object.clear()
         self._lines = LineBuffer(max_line_size=self._max_event_size)  # what else came is of no interest
         return result
 

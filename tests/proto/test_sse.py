@@ -175,6 +175,7 @@ def test_what_is_kept_between_pieces_never_exceeds_the_limits(
 def test_the_limit_counts_the_lines_of_an_event_and_comments_only_as_lines(
     cut: Cut, stream: bytes, error: str | None
 ) -> None:
+    assert events(cut(stream), 12).error == error
     assert events(cut(b"data: ok\n\n" + stream), 12).error == error
     assert events(cut(b"data: ok\n\n" + stream), 12).events[0] == E("ok")
 
@@ -188,6 +189,16 @@ def test_an_event_arrives_as_soon_as_its_blank_line_is_there() -> None:
             decoder.receive_data(ending)
             assert decoder.next_event() == E(str(number))
             assert decoder.next_event() is NEED_DATA
+
+
+def test_the_common_event_takes_the_short_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    decoder = SSEDecoder(max_event_size=100)
+    decode(decoder, [b"id: 1\n\n"], eof=False)
+    monkeypatch.delattr(SSEDecoder, "_interpret")
+    assert decode(decoder, byte_by_byte(b"data: a\n\ndata: b\n\n"), eof=False).events == [
+        E("a", id="1"),
+        E("b", id="1"),
+    ]
 
 
 def test_the_stream_is_over_only_after_its_end() -> None:
