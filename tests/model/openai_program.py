@@ -1,0 +1,89 @@
+"""What a program with OpenAI's official client does; run by the tests with several releases of that client.
+
+    python openai_program.py http://127.0.0.1:5272/v1
+
+Prints one JSON object: the client's version, and what each of its calls gave.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from typing import Any
+
+import openai
+
+MODEL = "smollm2-135m"
+COLORS = [{"role": "user", "content": "Name three primary colors."}]
+LETTERS = [{"role": "user", "content": "Repeat exactly: naïve café, 日本語, 👩‍🚀!"}]
+GREEDY: dict[str, Any] = {"model": MODEL, "temperature": 0, "max_tokens": 48}
+
+
+def chunks_of(stream: list[Any]) -> dict[str, Any]:
+    choices = [chunk.choices[0] for chunk in stream if chunk.choices]
+    return {
+        "pieces": [choice.delta.content for choice in choices if choice.delta.content],
+        "first_role": choices[0].delta.role,
+        "finish_reasons": [choice.finish_reason for choice in choices if choice.finish_reason],
+        "usage": stream[-1].usage.model_dump() if stream[-1].usage else None,
+        "same": len({(chunk.id, chunk.created, chunk.model) for chunk in stream}) == 1,
+    }
+
+
+def whole(completion: Any) -> dict[str, Any]:
+    choice = completion.choices[0]
+    return {
+        "content": choice.message.content,
+        "finish_reason": choice.finish_reason,
+        "usage": completion.usage.model_dump(),
+        "object": completion.object,
+        "model": completion.model,
+    }
+
+
+def synchronous(base_url: str) -> dict[str, Any]:
+    with openai.OpenAI(base_url=base_url, api_key="none", max_retries=0) as client:
+        create: Any = client.chat.completions.create  # types would only differ between the releases
+        asked = {"stream": True, "stream_options": {"include_usage": True}}
+        result: dict[str, Any] = {
+            "colors": whole(create(model=MODEL, messages=COLORS, seed=1)),
+            "whole": whole(create(messages=LETTERS, **GREEDY)),
+            "stream": chunks_of(list(create(messages=LETTERS, **GREEDY, **asked))),
+            "stopped": whole(create(messages=COLORS, **GREEDY, stop=["Blue", "blue"])),
+            "cut": whole(create(**{**GREEDY, "messages": COLORS, "max_tokens": 3})),
+        }
+        errors = {}
+        wrong: dict[str, dict[str, Any]] = {
+            "not_found": {"model": "no-such-model"},
+            "temperature": {"temperature": 3},
+            "context": {"max_tokens": 100_000},
+        }
+        for name, more in wrong.items():
+            try:
+                create(**{**GREEDY, "messages": COLORS, **more})
+            except openai.APIStatusError as error:
+                body: Any = error.body
+                errors[name] = [type(error).__name__, error.status_code, body["param"], body["code"]]
+        return {**result, "errors": errors}
+
+
+async def asynchronous(base_url: str) -> dict[str, Any]:
+    async with openai.AsyncOpenAI(base_url=base_url, api_key="none", max_retries=0) as client:
+        create: Any = client.chat.completions.create  # types would only differ between the releases
+        completion = await create(messages=LETTERS, **GREEDY)
+        stream = await create(messages=LETTERS, **GREEDY, stream=True)
+        return {"whole": whole(completion), "stream": chunks_of([chunk async for chunk in stream])}
+
+
+def main() -> None:
+    base_url = sys.argv[1]
+    report = {
+        "version": openai.__version__,
+        "sync": synchronous(base_url),
+        "async": asyncio.run(asynchronous(base_url)),
+    }
+    sys.stdout.write(json.dumps(report))
+
+
+main()

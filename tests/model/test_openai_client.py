@@ -1,0 +1,112 @@
+"""The unmodified official client against `foundry serve` with the real model, on both loops."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import venv
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PROGRAM = Path(__file__).with_name("openai_program.py")
+LAST_1X = "openai==1.109.1"
+
+pytestmark = [pytest.mark.model, pytest.mark.client]
+
+
+@pytest.fixture(scope="module", params=["asyncio", "trio"])
+def base_url(request: pytest.FixtureRequest, default_home: Path) -> Iterator[str]:
+    """`foundry serve` in a process of its own."""
+    command = [sys.executable, "-m", "foundry_serve", "serve", "--port", "0", "--runtime", request.param]
+    environment = {**os.environ, "FOUNDRY_HOME": str(default_home), "PYTHONUTF8": "1"}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            announced = re.search(r"http://127\.0\.0\.1:\d+/", server.stdout.readline())
+            assert announced
+            yield f"{announced[0]}v1"
+        finally:
+            server.terminate()
+            assert server.wait(10) == 0
+
+
+@pytest.fixture(scope="session")
+def last_1x(test_cache: Path) -> Path:
+    """An environment with the last release of the client's first generation."""
+    home = test_cache / LAST_1X.replace("==", "-")
+    python = home / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    done = home / "complete"
+    if not done.exists():
+        venv.create(home, with_pip=True, clear=True)
+        install = [str(python), "-m", "pip", "install", "--quiet", LAST_1X]
+        if subprocess.run(install, check=False).returncode:
+            pytest.skip(f"{LAST_1X} cannot be installed here")
+        done.touch()
+    return python
+
+
+@pytest.fixture(scope="module", params=["newest", "1.x"])
+def report(request: pytest.FixtureRequest, base_url: str) -> dict[str, Any]:
+    """What the client's program printed."""
+    pytest.importorskip("openai")
+    python = sys.executable if request.param == "newest" else str(request.getfixturevalue("last_1x"))
+    done = subprocess.run([python, str(PROGRAM), base_url], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    result: dict[str, Any] = json.loads(done.stdout)
+    assert result["version"].startswith("1.") == (request.param == "1.x")
+    return result
+
+
+def test_the_model_answers(report: dict[str, Any]) -> None:
+    colors = report["sync"]["colors"]
+    assert all(color in colors["content"].lower() for color in ("red", "blue", "yellow"))
+    assert (colors["finish_reason"], colors["object"], colors["model"]) == (
+        "stop",
+        "chat.completion",
+        "smollm2-135m",
+    )
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_streamed_text_is_the_whole_text_at_temperature_0(report: dict[str, Any], kind: str) -> None:
+    whole, stream = report[kind]["whole"], report[kind]["stream"]
+    assert "".join(stream["pieces"]) == whole["content"]
+    assert len(stream["pieces"]) > 5
+    assert stream["finish_reasons"] == [whole["finish_reason"]]
+    assert stream["first_role"] == "assistant"
+    assert stream["same"]
+
+
+def test_characters_are_never_split(report: dict[str, Any]) -> None:
+    pieces = report["sync"]["stream"]["pieces"]
+    assert any(not piece.isascii() for piece in pieces)
+    assert not any("\ufffd" in piece for piece in pieces)
+
+
+def test_usage_is_the_same_in_both_forms_and_only_when_asked_for(report: dict[str, Any]) -> None:
+    usage = report["sync"]["stream"]["usage"]
+    assert usage == report["sync"]["whole"]["usage"]
+    assert usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"]
+    assert report["async"]["stream"]["usage"] is None
+
+
+def test_stop_and_length_end_an_answer(report: dict[str, Any]) -> None:
+    stopped, cut = report["sync"]["stopped"], report["sync"]["cut"]
+    assert stopped["finish_reason"] == "stop"
+    assert stopped["content"]
+    assert "blue" not in stopped["content"].lower()
+    assert (cut["finish_reason"], cut["usage"]["completion_tokens"]) == ("length", 3)
+
+
+def test_errors_are_the_clients_own_kinds(report: dict[str, Any]) -> None:
+    assert report["sync"]["errors"] == {
+        "not_found": ["NotFoundError", 404, "model", "model_not_found"],
+        "temperature": ["BadRequestError", 400, "temperature", None],
+        "context": ["BadRequestError", 400, "messages", "context_length_exceeded"],
+    }
