@@ -45,8 +45,8 @@ class TransportBusy(RuntimeError):
 class Transport(Protocol):
     """A connection: bytes in order, each way on its own, so that one task may receive while another sends."""
 
-    # Choice: what begins too late fails even where it need not wait, so that a peer who always has a byte ready
-    # cannot outlast a deadline, and every implementation behaves alike.
+    # Choice: what begins too late fails even where it need not wait, so that a peer who always has a byte
+    # ready cannot outlast a deadline, and every implementation behaves alike.
     deadline: float | None
     """When patience ends, on the loop's clock (`anyio.current_time()`); `None` waits for ever.
 
