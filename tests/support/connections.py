@@ -7,19 +7,29 @@ from collections.abc import Callable, Iterable, Sequence
 import pytest
 from attrs import define, field, frozen
 
-from foundry_proto.connection import ClientConnection, ServerConnection, Write
+from foundry_proto.connection import ClientConnection, Phase, ServerConnection, Write
 from foundry_proto.errors import RemoteProtocolError
 from foundry_proto.events import Disconnected, Failure, Head, Request, Response
 from foundry_proto.exchange import Answer, ClientAnswer
 from foundry_proto.sentinels import NEED_DATA
 
-__all__ = ["Driver", "Read", "read"]
+__all__ = ["Driver", "Read", "phase", "read", "wants_data"]
 
 Respond = Callable[[Request[object]], Iterable[Answer]]
 
 
 def _nothing(_: Request[object]) -> Iterable[Answer]:
     return (Response(value=None),)
+
+
+def phase(connection: ServerConnection) -> Phase:
+    """The connection's phase; a call, so that type checkers forget it with the next event."""
+    return connection.phase
+
+
+def wants_data(connection: ServerConnection) -> bool:
+    """Whether the connection wants data; a call for the same reason."""
+    return connection.wants_data
 
 
 @define(eq=False)
