@@ -1,18 +1,18 @@
 """Talking to a model in the terminal: one answer, or a chat with its history.
 
-Knows: that the main thread reads the keyboard, while an event loop in another thread serves the application in
-memory and is its client, so that Ctrl-C while an answer comes stops the answer alone.
-Refuses to know: how answers are made: this is the application that `foundry serve` serves, and the client that
-anyone may use.
+Knows: that the main thread reads the keyboard, while an event loop in another thread serves the application
+in memory and is its client, so that Ctrl-C while an answer comes stops the answer alone.
+Refuses to know: how answers are made: this is the application that `foundry serve` serves, and the client
+that anyone may use.
 """
 
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from concurrent.futures import CancelledError
 from contextlib import asynccontextmanager, contextmanager, suppress
-from typing import Any
+from typing import Any, Final
 
 import anyio
 import anyio.from_thread
@@ -30,6 +30,9 @@ from foundry_runtime.transport import Transport, memory_transport_pair
 from foundry_serve.cli.terminal import Runtime, stderr
 
 __all__ = ["Chat", "chat_in_memory", "converse"]
+
+_UNWINDING: Final = 2.0
+"""Seconds that a stopped answer has to end; it needs far less, unless it never began."""
 
 MakeRequest = Callable[[Sequence[ChatMessage]], ChatCompletionRequest]
 """Gives the request for a conversation: all but its messages is the same each time."""
@@ -70,27 +73,35 @@ class Chat:
         asked = UserMessage(role="user", content=question)
         request = self._make_request([*self._messages, asked])
         answer = ChatAssembler()
+        ended = threading.Event()
         with stderr.status("thinking") as status:
-            future = self._portal.start_task_soon(self._stream, request, answer, status.stop)
+            future = self._portal.start_task_soon(self._stream, request, answer, status.stop, ended)
             try:
                 future.result()
             except KeyboardInterrupt:
+                # The future counts as cancelled at once; the answer's task may still be about to print.
                 future.cancel()
-                with suppress(CancelledError):
-                    future.result()
+                ended.wait(_UNWINDING)
         click.echo()
         if answer.begun:
             (choice,) = answer.completion().choices
             self._messages += [asked, AssistantMessage(role="assistant", content=choice.message.content)]
 
     async def _stream(
-        self, request: ChatCompletionRequest, answer: ChatAssembler, at_first: Callable[[], None]
+        self,
+        request: ChatCompletionRequest,
+        answer: ChatAssembler,
+        at_first: Callable[[], None],
+        ended: threading.Event,
     ) -> None:
-        async with self._client.stream(CHAT_COMPLETIONS, request) as chunks:
-            async for chunk in chunks:
-                if text := answer.add(chunk):
-                    at_first()
-                    click.echo(text, nl=False)
+        try:
+            async with self._client.stream(CHAT_COMPLETIONS, request) as chunks:
+                async for chunk in chunks:
+                    if text := answer.add(chunk):
+                        at_first()
+                        click.echo(text, nl=False)
+        finally:
+            ended.set()
 
 
 @contextmanager

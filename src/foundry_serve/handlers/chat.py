@@ -73,8 +73,9 @@ async def _prepare(services: Services, body: ChatCompletionRequest) -> tuple[Loa
     except (BadModelFolder, LoadFailed) as error:
         return Failure(status=500, message=str(error), type="server_error", param="model")
     try:
-        messages = template_messages(body.messages)
-        prompt = await anyio.to_thread.run_sync(model.prompts.make, messages, limiter=services.prompt_threads)
+        prompt = await anyio.to_thread.run_sync(
+            lambda: model.prompts.make(template_messages(body.messages)), limiter=services.prompt_threads
+        )
     except ContentError as error:
         return Failure(status=400, message=str(error), param=error.param)
     except ConversationRefused as error:
