@@ -267,6 +267,7 @@ def test_any_mixture_is_understood(cut: Cut, stream: bytes, expected: list[Progr
         (b'{"success":true,"Success":"true"}', NO_FLAG),
         (b'{"error":{"success":true}}', NO_FLAG),
         (b"{success:true}", NO_OBJECT),
+        (b"{\\n}", NO_OBJECT),
         (b'{"success":true,}', NO_OBJECT),
         (b'{"success":true,"a":NaN}', NO_OBJECT),
         (b'{"success":true,"a":-Infinity}', NO_OBJECT),
