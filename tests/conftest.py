@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import time
 from functools import partial
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from tests.support.no_silent_skips import pytest_runtest_makereport
 __all__ = ["pytest_runtest_makereport"]
 
 _ROOT = Path(__file__).parents[1]
+_A_DAY = 24 * 60 * 60
 
 
 @pytest.fixture(params=[pytest.param(("asyncio", {}), id="asyncio"), pytest.param(("trio", {}), id="trio")])
@@ -62,9 +64,9 @@ def default_model(default_model_gguf: Path) -> Path:
     directory = ModelDirectory(home)
     folder = directory.resolve(DEFAULT_ID)
     if folder is None:
-        for stale in _test_home().glob("home-*"):
-            if stale != home:
-                shutil.rmtree(stale, ignore_errors=True)
+        for other in _test_home().glob("home-*"):
+            if time.time() - other.stat().st_mtime > _A_DAY:  # no other run can still be using it
+                shutil.rmtree(other, ignore_errors=True)
         folder = anyio.run(partial(import_model, directory, default_model_gguf))
     return folder.path
 

@@ -16,7 +16,7 @@ import openai
 
 MODEL = "smollm2-135m"
 COLORS = [{"role": "user", "content": "Name three primary colors."}]
-LETTERS = [{"role": "user", "content": "Repeat exactly: naïve café, 日本語, 👩‍🚀!"}]
+LETTERS = [{"role": "user", "content": "Say hello in Russian, Greek and Japanese."}]
 GREEDY: dict[str, Any] = {"model": MODEL, "temperature": 0, "max_tokens": 48}
 
 

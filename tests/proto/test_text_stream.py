@@ -99,3 +99,18 @@ def test_stop_sequences_are_checked() -> None:
     with pytest.raises(LocalProtocolError) as caught:
         TextStream([], [""])
     assert str(caught.value) == "stops[0]: expected a string that is not empty, got ''"
+
+
+@pytest.mark.parametrize(
+    ("tokens", "expected"),
+    [
+        ([b" Hello", b" you"], "Hello you"),
+        ([b"", b"  a"], " a"),
+        ([b"a", b" b"], "a b"),
+        ([b" "], ""),
+        ([], ""),
+    ],
+)
+def test_only_a_blank_at_the_very_start_is_dropped(tokens: list[bytes], expected: str) -> None:
+    stream = TextStream(tokens, drop_first_blank=True)
+    assert "".join(map(stream.push, range(len(tokens)))) + stream.finish() == expected

@@ -34,12 +34,16 @@ class TextStream:
         stops: The stop sequences, none of them empty; text is compared character by character, with no
             normalisation.
 
+        drop_first_blank: Whether a blank at the very start of the text is left out: SentencePiece's
+            tokenizers put one before each text that they encode.
+
     Raises:
         LocalProtocolError: A stop sequence is empty.
     """
 
     _table: Sequence[bytes] | Mapping[int, bytes]
     _stops: Sequence[str] = ()
+    _drop_first_blank: bool = field(kw_only=True, default=False)
     _decoder: codecs.IncrementalDecoder = field(init=False, factory=lambda: _UTF8("replace"))
     _matcher: StopMatcher = field(init=False)
 
@@ -70,7 +74,11 @@ class TextStream:
             data = None
         if data is None:
             raise LocalProtocolError(f"token id: expected one of the byte table, got {token_id}")
-        return self._matcher.push(self._decoder.decode(data))
+        text = self._decoder.decode(data)
+        if self._drop_first_blank and text:
+            self._drop_first_blank = False
+            text = text.removeprefix(" ")
+        return self._matcher.push(text)
 
     def finish(self) -> str:
         """Say that no token will follow.

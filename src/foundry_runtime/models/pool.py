@@ -39,7 +39,8 @@ class LoadedModel:
 
     def text_stream(self, stop: Sequence[str]) -> TextStream:
         """Begin to read the tokens of one job as text."""
-        return TextStream(self.prompts.tokenizer.token_bytes, stop)
+        tokenizer = self.prompts.tokenizer
+        return TextStream(tokenizer.token_bytes, stop, drop_first_blank=tokenizer.drops_first_blank)
 
 
 OpenModel = Callable[[ModelFolder], Awaitable[LoadedModel]]
