@@ -40,7 +40,7 @@ from foundry_runtime.engine.genai.config import ModelConfig, read_config
 from foundry_runtime.engine.text.sampler import Sampler
 from foundry_runtime.platform import return_freed_memory, usable_cores
 
-__all__ = ["GenaiEngine"]
+__all__ = ["GenaiEngine", "session_overlay", "slice_length"]
 
 _SLICE_UNIT: Final = 16
 _LARGEST_SLICE: Final = 128
@@ -235,7 +235,8 @@ def slice_length(remaining: int, wanted: float) -> int:
     return remaining if remaining < size + _SLICE_UNIT else size
 
 
-def _overlay(threads: int) -> str:
+def session_overlay(threads: int) -> str:
+    """What is set over a folder's own session options, whoever made the folder; JSON."""
     options = {
         "intra_op_num_threads": threads,
         # Between two kernels a thread that sleeps costs a quarter of the speed; one that spins for as long as
@@ -248,7 +249,7 @@ def _overlay(threads: int) -> str:
 def _load(folder: Path, threads: int, config: ModelConfig) -> Model:
     """Load a model and compute one token: a wrong vocabulary or head size shows itself only there."""
     try:
-        model = Model(load_library(), folder, _overlay(threads))
+        model = Model(load_library(), folder, session_overlay(threads))
         try:
             with Generator(model, max_length=2) as generator:
                 generator.append(np.zeros(1, dtype=np.int32))
