@@ -45,7 +45,7 @@ _BLANKS: Final = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".
 )
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class PromptMaker:
     """Makes prompts for one model; may be used from several threads at once.
 

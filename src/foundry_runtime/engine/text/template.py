@@ -117,7 +117,7 @@ def _reason(error: Exception) -> str:
     return text or type(error).__name__
 
 
-@frozen(kw_only=True, eq=False)
+@frozen(kw_only=True, eq=False, repr=False)
 class ChatTemplate:
     """A model's chat template, compiled once; may be used from several threads at once."""
 
