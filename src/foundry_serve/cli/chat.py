@@ -119,11 +119,18 @@ def chat_in_memory(
         runtime: The event loop to run it on.
         beginning: Messages that stand before the first question.
     """
+    # What the caller raises must not pass through the application's task groups: they would wrap it.
+    left: BaseException | None = None
     with (
         anyio.from_thread.start_blocking_portal(runtime) as portal,
         portal.wrap_async_context_manager(_client_in_memory(application)) as client,
     ):
-        yield Chat(portal, client, make_request, [*beginning])
+        try:
+            yield Chat(portal, client, make_request, [*beginning])
+        except BaseException as error:  # noqa: BLE001 - raised again below
+            left = error
+    if left is not None:
+        raise left
 
 
 def converse(chat: Chat) -> None:
