@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from attrs import define, field, frozen
 
-from foundry_proto.codec import decode, encode
+from foundry_proto.codec import ContentError, decode, encode
 from foundry_proto.errors import RemoteProtocolError
 from foundry_proto.events import Failure, StreamEnd, StreamItem
 from foundry_proto.lines import LineBuffer
@@ -54,6 +54,7 @@ class _LinesDecoder:
     _limit: int
     _lines: LineBuffer = field(init=False)
     _over: bool = field(init=False, default=False)
+    _wrong: str | None = field(init=False, default=None)
 
     def __attrs_post_init__(self) -> None:
         self._lines = LineBuffer(max_line_size=self._limit)
@@ -65,6 +66,8 @@ class _LinesDecoder:
         self._lines.receive_eof()
 
     def next_event(self) -> StreamItem[Any] | StreamEnd | Failure | NeedData:
+        if self._wrong is not None:
+            raise RemoteProtocolError(self._wrong)
         line = NEED_DATA if self._over else self._lines.next_line()
         if line is NEED_DATA:
             return NEED_DATA
@@ -74,8 +77,12 @@ class _LinesDecoder:
         if line == b"end":
             return StreamEnd()
         if self._over:
-            return Failure(status=500, message=line.removeprefix(b"failed ").decode())
-        return StreamItem(value=decode(self._item, line))
+            return Failure(status=500, message=line.removeprefix(b"failed ").decode("utf-8", "replace"))
+        try:
+            return StreamItem(value=decode(self._item, line))
+        except ContentError as error:
+            self._wrong = str(error)
+            raise RemoteProtocolError(self._wrong) from None
 
 
 class _Lines:

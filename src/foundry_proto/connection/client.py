@@ -28,6 +28,9 @@ __all__ = ["ClientConnection"]
 _HEAD_LIMIT: Final = 64 * 1024
 """Bytes: a reply's status line and headers together."""
 
+_NO_STATUS_LINE: Final = ("illegal request line", "no response line received")
+"""What h11 also says of a status line that is none, by how much of it has come."""
+
 
 @define
 class ClientConnection:
@@ -147,7 +150,7 @@ class ClientConnection:
             raise
 
     def _next_event(self, exchange: ClientExchange) -> ClientAnswer | NeedData:
-        while (event := exchange.next_event()) is NEED_DATA:
+        while (event := exchange.next_event()) is NEED_DATA and not exchange.over:
             if not self._advance(exchange):
                 break
         if exchange.over:
@@ -192,7 +195,9 @@ class ClientConnection:
                 else:
                     self._http.receive_data(b"")
         except h11.RemoteProtocolError as error:
-            raise RemoteProtocolError(f"the server broke the framing: {in_words(error)}") from error
+            words = in_words(error)
+            what = "illegal status line" if words in _NO_STATUS_LINE else words
+            raise RemoteProtocolError(f"the server broke the framing: {what}") from error
         if event is h11.PAUSED:
             raise RemoteProtocolError("expected an answer, got a switch to another protocol")
         return cast("h11.Event", event)
