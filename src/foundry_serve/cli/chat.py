@@ -8,9 +8,11 @@ that anyone may use.
 
 from __future__ import annotations
 
+import signal
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from concurrent.futures import wait
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, Final
 
@@ -31,8 +33,8 @@ from foundry_serve.cli.terminal import Runtime, stderr
 
 __all__ = ["Chat", "chat_in_memory", "converse"]
 
-_UNWINDING: Final = 2.0
-"""Seconds that a stopped answer has to end; it needs far less, unless it never began."""
+_GLANCE: Final = 0.1
+"""Seconds between two looks at whether the user wants an answer to end."""
 
 MakeRequest = Callable[[Sequence[ChatMessage]], ChatCompletionRequest]
 """Gives the request for a conversation: all but its messages is the same each time."""
@@ -62,10 +64,13 @@ class Chat:
     _make_request: MakeRequest
     _messages: list[ChatMessage]
 
-    def ask(self, question: str) -> None:
+    def ask(self, question: str) -> bool:
         """Ask, and print the answer as it comes.
 
         Ctrl-C ends the answer; what came of it is remembered. A question without any answer is forgotten.
+
+        Returns:
+            Whether the answer is whole.
 
         Raises:
             ServerFailure: The application could not answer.
@@ -73,35 +78,44 @@ class Chat:
         asked = UserMessage(role="user", content=question)
         request = self._make_request([*self._messages, asked])
         answer = ChatAssembler()
-        ended = threading.Event()
-        with stderr.status("thinking") as status:
-            future = self._portal.start_task_soon(self._stream, request, answer, status.stop, ended)
-            try:
-                future.result()
-            except KeyboardInterrupt:
-                # The future counts as cancelled at once; the answer's task may still be about to print.
-                future.cancel()
-                ended.wait(_UNWINDING)
+        interrupted = threading.Event()
+        scope = self._portal.call(anyio.CancelScope)
+        with stderr.status("thinking") as status, _interrupts(interrupted.set):
+            future = self._portal.start_task_soon(self._stream, request, answer, scope, status.stop)
+            # In short waits: in a long one, Windows would not look at the interrupt.
+            while not wait([future], timeout=_GLANCE).done:
+                if interrupted.is_set():
+                    self._portal.call(scope.cancel)
         click.echo()
         if answer.begun:
             (choice,) = answer.completion().choices
             self._messages += [asked, AssistantMessage(role="assistant", content=choice.message.content)]
+        future.result()
+        return not interrupted.is_set()
 
     async def _stream(
         self,
         request: ChatCompletionRequest,
         answer: ChatAssembler,
+        scope: anyio.CancelScope,
         at_first: Callable[[], None],
-        ended: threading.Event,
     ) -> None:
-        try:
+        with scope:
             async with self._client.stream(CHAT_COMPLETIONS, request) as chunks:
                 async for chunk in chunks:
                     if text := answer.add(chunk):
                         at_first()
                         click.echo(text, nl=False)
-        finally:
-            ended.set()
+
+
+@contextmanager
+def _interrupts(tell: Callable[[], None]) -> Iterator[None]:
+    """Have Ctrl-C tell somebody instead of raising `KeyboardInterrupt` wherever the program happens to be."""
+    before = signal.signal(signal.SIGINT, lambda *_: tell())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 import anyio
 import click
@@ -26,6 +26,9 @@ from foundry_serve.cli.serve import prepare_process
 from foundry_serve.cli.terminal import Runtime, fail, progress_bar, runtime_option
 
 __all__ = ["model"]
+
+_INTERRUPTED: Final = 130
+"""The exit status of a command that Ctrl-C ended, as shells have it."""
 
 
 @click.group()
@@ -79,7 +82,8 @@ def run(
             converse(chat)
             return
         try:
-            chat.ask(prompt)
+            if not chat.ask(prompt):
+                raise SystemExit(_INTERRUPTED)
         except ServerFailure as error:
             fail(str(error))
 

