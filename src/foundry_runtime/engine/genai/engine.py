@@ -200,12 +200,10 @@ class GenaiEngine:
 
     def _decode(self, sequence: _Sequence, generator: Generator, events: list[EngineEvent]) -> None:
         job = sequence.job
-        logits = None
         if sequence.sampler is None:
             token = generator.next_token()
         else:
-            logits = generator.logits()
-            token = sequence.sampler.sample(logits)
+            token = generator.with_logits(sequence.sampler.sample)
         self._counters.generated_tokens += 1
         if token in self._config.end_ids:
             self.cancel(job)
@@ -216,8 +214,8 @@ class GenaiEngine:
         if sequence.generated == job.max_tokens:
             self.cancel(job)
             events.append(Finished(job=job, reason="length"))
-        elif logits is not None:
-            generator.choose(token, len(logits))
+        elif sequence.sampler is not None:
+            generator.choose(token, self._config.vocabulary)
 
 
 def slice_length(remaining: int, wanted: float) -> int:

@@ -1,0 +1,84 @@
+"""How much memory the server takes with a model in it, and what it goes to.
+
+Run: `python benchmarks/memory.py`; reads Linux's `/proc`. The resident set of `foundry serve`, fresh, after
+one prompt of 512 tokens and an answer of 32, on each loop; after ten more of both; and step by step, in
+processes of their own, what the engine with its tokenizer takes alone and what serving adds. A megabyte is
+10**6 bytes. The exit status is 1 when the server is over the limit after its first answer.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+from _common import (
+    HERE,
+    Connection,
+    Report,
+    chat_request,
+    find_model,
+    foundry_serve,
+    model_parser,
+    process,
+    prompt_maker,
+    text_of_length,
+    user,
+)
+
+LIMIT = 380.0
+PROMPT_TOKENS = 512
+ANSWER_TOKENS = 32
+RUNTIMES = ("asyncio", "trio")
+WAYS = {"bare": "engine and tokenizer alone", "serving": "what foundry serve has, step by step"}
+
+
+def memory(pid: int) -> tuple[float, float]:
+    """A process's resident set in MB, and how much of it no file is behind."""
+    text = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
+    found = {name: int(size) * 1024 / 1e6 for name, size in re.findall(r"(\w+): +(\d+) kB", text)}
+    return found["Rss"], found["Anonymous"]
+
+
+def main() -> int:
+    options = model_parser(__doc__).parse_args()
+    if not Path("/proc/self/smaps_rollup").exists():
+        sys.exit("memory.py needs Linux's /proc")
+    folder = find_model(options.home, options.model)
+    prompts = prompt_maker(folder)
+    report = Report(
+        title="Resident memory, in MB",
+        columns=("process", "after", "resident", "of it anonymous", "limit"),
+        notes=(
+            "What is not anonymous is mapped from files: libraries, and the model's file while it loads.",
+        ),
+    )
+    for runtime in RUNTIMES:
+        with foundry_serve(options.home, runtime) as (pid, port):
+            connection = Connection(port)
+            server = f"foundry serve --runtime {runtime}"
+            report.add(server, "start", *memory(pid), "")
+            for answers in range(1, 12):
+                text = text_of_length(prompts, PROMPT_TOKENS, f"Number {answers}:")
+                request = chat_request(options.model, [user(text)], max_tokens=ANSWER_TOKENS)
+                reply = connection.chat(request)
+                assert reply.count("prompt_tokens") == PROMPT_TOKENS
+                if answers == 1:
+                    resident, anonymous = memory(pid)
+                    shown = report.check(server, resident, most=LIMIT)
+                    report.add(server, "the first answer", resident, anonymous, shown)
+            report.add(server, "ten more answers", *memory(pid), "")
+            connection.close()
+    for way, name in WAYS.items():
+        with process(options.home, str(HERE / "_memory_steps.py"), way, str(folder.path)) as child:
+            assert child.stdin is not None
+            assert child.stdout is not None
+            for line in child.stdout:
+                report.add(name, line.strip(), *memory(child.pid), "")
+                child.stdin.write("\n")
+                child.stdin.flush()
+    return report.finish(options.json)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
