@@ -176,6 +176,10 @@ def test_no_chunk_is_no_completion() -> None:
     assert not client.begun
     with pytest.raises(LocalProtocolError, match=r"^completion: no chunk has come$"):
         client.completion()
+
+
+def test_a_chunk_without_choices_is_a_beginning() -> None:
+    client = ChatAssembler()
     client.add(structure(ChatCompletionChunk, {"id": "i", "created": 1, "model": "m", "choices": []}))
     assert client.begun
     assert client.completion().choices == ()
