@@ -117,6 +117,35 @@ def test_a_wrong_value_is_named_with_what_was_expected(data: bytes, message: str
     assert str(caught.value) == message
 
 
+@frozen(kw_only=True)
+class Required:
+    number: float
+    flag: bool
+    nothing: None
+    array: tuple[int, ...]
+    mapping: Mapping[str, int]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("number", 'number: expected a number, got "5"'),
+        ("flag", 'flag: expected true or false, got "5"'),
+        ("nothing", 'nothing: expected null, got "5"'),
+        ("array", 'array: expected an array of integers, got "5"'),
+        ("mapping", 'mapping: expected an object, got "5"'),
+    ],
+)
+def test_a_wrong_value_of_a_required_field_is_named_alike(name: str, message: str) -> None:
+    right = {"number": 1, "flag": True, "nothing": None, "array": [1], "mapping": {"a": 1}}
+    assert structure(Required, right) == Required(
+        number=1.0, flag=True, nothing=None, array=(1,), mapping={"a": 1}
+    )
+    with pytest.raises(ContentError) as caught:
+        structure(Required, {**right, name: "5"})
+    assert str(caught.value) == message
+
+
 @pytest.mark.parametrize(
     ("data", "name", "value"),
     [

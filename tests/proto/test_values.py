@@ -17,8 +17,7 @@ def test_sentinels_are_alone_of_their_type_and_say_their_name() -> None:
 
 
 def test_what_is_absent_is_false_and_what_is_awaited_is_not() -> None:
-    assert not ABSENT
-    assert NEED_DATA
+    assert (bool(ABSENT), bool(NEED_DATA)) == (False, True)
 
 
 def test_errors_have_one_base_and_are_told_apart() -> None:

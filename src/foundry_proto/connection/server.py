@@ -20,7 +20,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from enum import Enum
-from typing import Any, Final, cast
+from typing import Any, Final, assert_never, cast
 
 import h11
 from attrs import define, field, frozen
@@ -360,6 +360,8 @@ class ServerConnection:
                     data = bytes(self._http.send(h11.EndOfMessage()) or b"")
                     self._answered()
                     return data
+                case _:
+                    assert_never(piece)
         except h11.LocalProtocolError as error:
             raise LocalProtocolError(f"cannot send: {in_words(error)}") from error
 

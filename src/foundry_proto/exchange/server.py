@@ -16,7 +16,7 @@ import re
 from collections.abc import Mapping
 from enum import Enum
 from types import NoneType
-from typing import Any, Final
+from typing import Any, Final, assert_never
 from urllib.parse import parse_qsl
 
 from attrs import define, field, frozen
@@ -212,6 +212,8 @@ class ServerExchange:
             case StreamEnd():
                 data = self._format.encode_end()
                 return [*self._streamed(data, first=first, after=self._format.final_pause), End()]
+            case _:
+                assert_never(event)
 
     @property
     def _format(self) -> StreamFormat:
