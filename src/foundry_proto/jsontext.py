@@ -147,8 +147,8 @@ _slow = json.JSONDecoder(
 
 # An unterminated string runs to the end: tried again from each quote inside it, it would be quadratic.
 _STRING: Final = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
-_NO_BRACKET: Final = re.compile(r"[^][{}]+")
-_STEP: Final = {"[": 1, "{": 1, "]": -1, "}": -1}
+_NO_BRACKETS: Final = bytes(set(range(256)).difference(b"[]{}"))
+_STEP: Final = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 _SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")
 
 
@@ -156,7 +156,7 @@ def _nests_too_deep(text: str) -> bool:
     """Whether arrays and objects nest too deep, brackets within strings left out."""
     if text.count("[") + text.count("{") <= MAX_DEPTH:
         return False
-    brackets = _NO_BRACKET.sub("", _STRING.sub("", text))
+    brackets = _STRING.sub("", text).encode().translate(None, delete=_NO_BRACKETS)
     return any(depth > MAX_DEPTH for depth in accumulate(map(_STEP.__getitem__, brackets)))
 
 
