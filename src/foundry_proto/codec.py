@@ -44,7 +44,7 @@ def _fields(cls: Any) -> tuple[attrs.Attribute[Any], ...]:
     return tuple(attrs.fields(attrs.resolve_types(cls, include_extras=True)))
 
 
-Hook = Callable[[Any, Any], Any]
+_Hook = Callable[[Any, Any], Any]
 """cattrs' form: (plain value, wanted type) -> value of that type."""
 
 
@@ -88,7 +88,7 @@ def _pass(value: Any, _: Any) -> Any:
     return value
 
 
-def _literal_hook(tp: Any) -> Hook:
+def _literal_hook(tp: Any) -> _Hook:
     kinds, allowed = json_kinds(tp), frozenset(get_args(tp))
 
     def literal(value: Any, _: Any) -> Any:
@@ -99,7 +99,7 @@ def _literal_hook(tp: Any) -> Hook:
     return literal
 
 
-def _annotated_hook(tp: Any) -> Hook:
+def _annotated_hook(tp: Any) -> _Hook:
     inner, limit = get_args(tp)
     hook = _converter.get_structure_hook(inner)
 
@@ -124,7 +124,7 @@ def _annotated_hook(tp: Any) -> Hook:
     return between if isinstance(limit, Between) else items
 
 
-def _tuple_hook(tp: Any) -> Hook:
+def _tuple_hook(tp: Any) -> _Hook:
     inner = get_args(tp)[0]
     hook = _converter.get_structure_hook(inner)
 
@@ -142,7 +142,7 @@ def _tuple_hook(tp: Any) -> Hook:
     return array
 
 
-def _mapping_hook(tp: Any) -> Hook:
+def _mapping_hook(tp: Any) -> _Hook:
     inner = get_args(tp)[1]
     hook = _converter.get_structure_hook(inner)
 
@@ -160,7 +160,7 @@ def _mapping_hook(tp: Any) -> Hook:
     return mapping
 
 
-def _union_hook(tp: Any) -> Hook:
+def _union_hook(tp: Any) -> _Hook:
     by_kind: dict[type, list[Any]] = {}
     for member in members(tp):
         for kind in json_kinds(member):
@@ -181,7 +181,7 @@ def _union_hook(tp: Any) -> Hook:
     return union
 
 
-def _tagged_hook(classes: list[Any]) -> Hook:
+def _tagged_hook(classes: list[Any]) -> _Hook:
     """Tell classes apart by the field that is a `Literal` in each of them."""
     tags: dict[str, dict[str, Any]] = {}
     for cls in classes:
@@ -202,7 +202,7 @@ def _tagged_hook(classes: list[Any]) -> Hook:
     return tagged
 
 
-def _class_hook(cls: Any) -> Hook:
+def _class_hook(cls: Any) -> _Hook:
     wire = wire_of(cls)
     fields = [
         (
@@ -277,9 +277,9 @@ def _generic(origin: Any) -> Callable[[Any], bool]:
     return lambda wanted: get_origin(wanted) is origin
 
 
-_PLAIN: Final[tuple[tuple[Any, Hook], ...]] = ((str, _str), (bool, _bool), (int, _int), (float, _float))
+_PLAIN: Final[tuple[tuple[Any, _Hook], ...]] = ((str, _str), (bool, _bool), (int, _int), (float, _float))
 
-_COMPOSED: Final[tuple[tuple[Callable[[Any], bool], Callable[[Any], Hook]], ...]] = (
+_COMPOSED: Final[tuple[tuple[Callable[[Any], bool], Callable[[Any], _Hook]], ...]] = (
     (attrs.has, _class_hook),
     (_generic(Literal), _literal_hook),
     (_generic(tuple), _tuple_hook),

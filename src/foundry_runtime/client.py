@@ -29,7 +29,7 @@ from foundry_proto.operations import Operation
 from foundry_proto.sentinels import NEED_DATA
 from foundry_runtime.transport import Transport, TransportBroken, connect_tcp
 
-__all__ = ["Client", "ServerFailure", "Stream"]
+__all__ = ["Client", "Connect", "ServerFailure", "Stream"]
 
 RequestT = TypeVar("RequestT")
 ResponseT = TypeVar("ResponseT")

@@ -31,7 +31,7 @@ from foundry_runtime.server import serve_connection
 from foundry_runtime.transport import Transport, memory_transport_pair
 from foundry_serve.cli.terminal import Runtime, stderr
 
-__all__ = ["Chat", "chat_in_memory", "converse"]
+__all__ = ["Chat", "MakeRequest", "chat_in_memory", "converse"]
 
 _GLANCE: Final = 0.1
 """Seconds between two looks at whether the user wants an answer to end."""

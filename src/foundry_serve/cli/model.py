@@ -25,7 +25,7 @@ from foundry_serve.cli.chat import chat_in_memory, converse
 from foundry_serve.cli.serve import prepare_process
 from foundry_serve.cli.terminal import Runtime, fail, progress_bar, runtime_option
 
-__all__ = ["model"]
+__all__ = ["import_", "model", "run"]
 
 _INTERRUPTED: Final = 130
 """The exit status of a command that Ctrl-C ended, as shells have it."""
