@@ -16,6 +16,7 @@ from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from time import perf_counter, sleep
+from typing import Any
 
 from _common import (
     HERE,
@@ -35,6 +36,8 @@ PAUSE = 0.05
 """Seconds after each reply that still belong to it: what it leaves behind must be freed."""
 RUNTIMES = ("asyncio", "trio")
 IDLE = "idle, the control"
+PREFILL = "prefill, 512 tokens"
+DECODE = "decode, 64 tokens"
 # The library's parser of `tokenizer.json` holds the interpreter lock.
 TOKENIZER = "tokenizer load"
 LIMITS = {IDLE: None, TOKENIZER: 150.0}
@@ -43,25 +46,25 @@ LIMIT = 50.0
 _SENTENCE = "The keeper of the lighthouse wrote down each ship that passed, its name and its flag. "
 
 
-def requests(model: str, prompt: str) -> dict[str, tuple[bytes, int]]:
-    """Each phase's request, and the status that answers it."""
+def requests(model: str, prompt: str) -> dict[str, bytes]:
+    """Each phase's request. What is longer than the context is refused, once its length is known."""
     story = user("Write a long story about the keeper of a lighthouse.")
     parts = [{"type": "text", "text": _SENTENCE[index % 40 :]} for index in range(9_500)]
-    schema = {"enum": [{"const": index, "title": "x"} for index in range(29_000)]}
-    tool = {"type": "function", "function": {"name": "f", "parameters": schema}}
+    choices = [{"const": index, "title": "x"} for index in range(29_000)]
+    arrays: list[object] = [[] for _ in range(250_000)]
+
+    def with_schema(members: list[Any]) -> bytes:
+        function = {"name": "f", "parameters": {"enum": members}}
+        return chat_request(model, [story], tools=[{"type": "function", "function": function}], max_tokens=1)
+
     return {
-        "prefill, 512 tokens": (chat_request(model, [user(prompt)], max_tokens=1), 200),
-        "decode, 64 tokens": (
-            chat_request(model, [story], max_tokens=64, temperature=0, stream=True),
-            200,
-        ),
-        "1 MB body: one text": (chat_request(model, [user(_SENTENCE * 11_800)], max_tokens=1), 400),
-        "1 MB body: 9,500 parts": (
-            chat_request(model, [{"role": "user", "content": parts}], max_tokens=1),
-            400,
-        ),
-        "1 MB body: a tool's schema": (chat_request(model, [story], tools=[tool], max_tokens=1), 400),
-        "200 KB prompt": (chat_request(model, [user(_SENTENCE * 2_360)], max_tokens=1), 400),
+        PREFILL: chat_request(model, [user(prompt)], max_tokens=1),
+        DECODE: chat_request(model, [story], max_tokens=64, temperature=0, stream=True),
+        "1 MB body: one text": chat_request(model, [user(_SENTENCE * 11_800)], max_tokens=1),
+        "1 MB body: 9,500 parts": chat_request(model, [{"role": "user", "content": parts}], max_tokens=1),
+        "1 MB body: a tool's schema": with_schema(choices),
+        "1 MB body: empty arrays": with_schema(arrays),
+        "200 KB prompt": chat_request(model, [user(_SENTENCE * 2_360)], max_tokens=1),
     }
 
 
@@ -76,9 +79,9 @@ def run_once(home: Path, runtime: str, model: str, prompt: str) -> dict[str, flo
         sleep(1 + PAUSE)
         first = connection.chat(chat_request(model, [user("Hello.")], max_tokens=1))
         sleep(PAUSE)
-        for phase, (request, status) in requests(model, prompt).items():
-            reply = connection.chat(request, expect=status)
-            begin = reply.first if phase.startswith("decode") else reply.sent
+        for phase, request in requests(model, prompt).items():
+            reply = connection.chat(request, expect=(200,) if phase in (PREFILL, DECODE) else (200, 400))
+            begin = reply.first if phase == DECODE else reply.sent
             windows[phase] = (begin, reply.end + PAUSE)
             sleep(PAUSE)
         connection.close()

@@ -1,7 +1,7 @@
 """How much memory the server takes with a model in it, and what it goes to.
 
 Run: `python benchmarks/memory.py`; reads Linux's `/proc`. The resident set of `foundry serve`, fresh, after
-one prompt of 512 tokens and an answer of 32, on each loop; after ten more of both; and step by step, in
+one prompt of 512 tokens and an answer of 32, on each loop; after five more of both; and step by step, in
 processes of their own, what the engine with its tokenizer takes alone and what serving adds. A megabyte is
 10**6 bytes. The exit status is 1 when the server is over the limit after its first answer.
 """
@@ -58,7 +58,7 @@ def main() -> int:
             connection = Connection(port)
             server = f"foundry serve --runtime {runtime}"
             report.add(server, "start", *memory(pid), "")
-            for answers in range(1, 12):
+            for answers in range(1, 7):
                 text = text_of_length(prompts, PROMPT_TOKENS, f"Number {answers}:")
                 request = chat_request(options.model, [user(text)], max_tokens=ANSWER_TOKENS)
                 reply = connection.chat(request)
@@ -67,7 +67,7 @@ def main() -> int:
                     resident, anonymous = memory(pid)
                     shown = report.check(server, resident, most=LIMIT)
                     report.add(server, "the first answer", resident, anonymous, shown)
-            report.add(server, "ten more answers", *memory(pid), "")
+            report.add(server, "five more answers", *memory(pid), "")
             connection.close()
     for way, name in WAYS.items():
         with process(options.home, str(HERE / "_memory_steps.py"), way, str(folder.path)) as child:

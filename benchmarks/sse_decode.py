@@ -9,7 +9,6 @@ use it, is faster at any size; httpx-sse's two decoders driven by hand are shown
 from __future__ import annotations
 
 import codecs
-import platform
 import sys
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
@@ -22,6 +21,7 @@ from httpx_sse._decoders import SSEDecoder as HttpxSSEDecoder
 from httpx_sse._decoders import SSELineDecoder
 from openai._streaming import SSEDecoder as OpenAIDecoder
 
+from _common import Report, parser
 from foundry_proto.sentinels import NEED_DATA
 from foundry_proto.sse import SSEDecoder
 
@@ -101,24 +101,22 @@ def measure(pieces: list[bytes]) -> dict[str, float]:
 
 
 def main() -> int:
+    options = parser(__doc__).parse_args()
     stream = CHUNK * EVENTS
-    print(f"SSE decoding, {len(CHUNK)}-byte chunks; Python {platform.python_version()},", end=" ")
-    print(
-        f"httpx-sse {version('httpx-sse')}, openai {version('openai')}; medians of {RUNS} interleaved runs\n"
+    peers = ", ".join(f"{name} {version(name)}" for name in ("httpx-sse", "openai"))
+    report = Report(
+        title="Decoding server-sent events",
+        columns=("pieces", "decoder", "µs an event", "MB/s", "times ours"),
+        notes=(f"{len(CHUNK)}-byte chunks; {peers}; medians of {RUNS} interleaved runs.",),
     )
-    print("| pieces | decoder | µs an event | MB/s | times ours |")
-    print("|---|---|---|---|---|")
-    lost = []
     for label, size in SIZES.items():
         result = measure([stream[start : start + size] for start in range(0, len(stream), size)])
         for name, time in result.items():
             ratio = time / result["foundry_proto"]
             if ratio < 1 and name != BY_HAND:
-                lost.append(f"{name} at {label}")
-            print(f"| {label} | {name} | {time:.2f} | {len(CHUNK) / time:.0f} | {ratio:.2f} |")
-    if lost:
-        print(f"\nfaster than ours: {', '.join(lost)}")
-    return 1 if lost else 0
+                report.missed.append(f"{name} at {label}: {ratio:.2f} times our time, expected more than 1")
+            report.add(label, name, time, len(CHUNK) / time, ratio)
+    return report.finish(options.json)
 
 
 if __name__ == "__main__":
