@@ -1,0 +1,311 @@
+"""The documentation is true: its programs run and print what it shows, its links lead somewhere, its tables
+agree with the code. How a page is read and run stands in `tests/support/pages.py`.
+
+What talks to the product's port talks to its server: over a scripted engine, and once more over the real
+model.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import anyio
+import anyio.from_thread
+import attrs
+import click
+import pytest
+
+from foundry_proto.codec import structure
+from foundry_proto.connection import Limits
+from foundry_proto.jsontext import MAX_DEPTH, MAX_DIGITS, load_json
+from foundry_proto.messages.chat import MAX_MESSAGES, ChatCompletionRequest
+from foundry_proto.operations import CHAT_COMPLETIONS
+from foundry_proto.wire import describe
+from foundry_runtime.engine.text import template
+from foundry_runtime.importers.gguf import import_gguf
+from foundry_runtime.models.directory import ModelDirectory
+from foundry_runtime.models.names import DEFAULT_ID
+from foundry_runtime.models.recipes import DEFAULT_RECIPE
+from foundry_runtime.server import TimeOuts, serve
+from foundry_runtime.transport import open_tcp_listeners
+from foundry_serve.app import make_application
+from foundry_serve.cli.root import foundry
+from foundry_serve.handlers import chat
+from tests.support.pages import (
+    BLOCKS,
+    PAGES,
+    PRODUCT_PORT,
+    ROOT,
+    Block,
+    Pages,
+    anchors,
+    check_output,
+    commands_of,
+    links,
+    prose,
+    read_blocks,
+    table,
+)
+from tests.support.scripted_model import ScriptedModels
+from tests.support.tiny_model import write_tiny_gguf
+
+DOCS: Final = ROOT / "docs"
+SERVER_PAGE: Final = DOCS / "server.md"
+PROGRAMS: Final = [block for blocks in BLOCKS.values() for block in blocks if block.runs]
+
+every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+
+
+def block_name(block: Block) -> str:
+    return block.name
+
+
+# Programs.
+
+ANSWER: Final = "The primary colors are:\n\nRed (R)\nBlue (B)\nYellow (Y)"
+"""What the scripted engine says: what the real model says at temperature 0."""
+
+# A scripted model counts other tokens; the real one may choose other words on another processor.
+ANY_COUNT: Final = (re.compile(r'_tokens":\d+'), '_tokens":0')
+ANY_LENGTH: Final = (re.compile(r'"(completion|total)_tokens":\d+'), '"some_tokens":0')
+ANY_WORDS: Final = (re.compile(r'"content":"[^"]+"'), '"content":"some text"')
+
+
+@asynccontextmanager
+async def scripted_product(directory: ModelDirectory) -> AsyncIterator[int]:
+    """Serve the product's application over TCP, with a scripted engine; give the port."""
+    stop = anyio.Event()
+    async with anyio.create_task_group() as engines, anyio.create_task_group() as tasks:
+        application = make_application(directory, ScriptedModels(engines, text=ANSWER))
+        listeners = await open_tcp_listeners("localhost", 0)
+        await tasks.start(partial(serve, application, listeners, stop=stop))
+        yield listeners[0].port
+        stop.set()
+
+
+@pytest.fixture(scope="module")
+def scripted_pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pages]:
+    """The product over a scripted engine, whose model is called like the default one."""
+    folder = tmp_path_factory.mktemp("docs")
+    directory = ModelDirectory(folder / "home")
+    write_tiny_gguf(folder / "tiny.gguf")
+    target = directory.path_for(DEFAULT_RECIPE.publisher, DEFAULT_ID)
+    import_gguf(folder / "tiny.gguf", target, model_id=DEFAULT_ID)
+    with (
+        anyio.from_thread.start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(scripted_product(directory)) as port,
+    ):
+        pages = Pages(folder=folder, home=directory.home, port=port)
+        yield pages
+        pages.close()
+
+
+@pytest.fixture(scope="module")
+def real_pages(default_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pages]:
+    """The product as it is, with the real model."""
+    command = [sys.executable, "-m", "foundry_serve", "serve", "--port", "0"]
+    environment = {**os.environ, "FOUNDRY_HOME": str(default_home), "PYTHONUTF8": "1"}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, encoding="utf-8") as server:
+        try:
+            assert server.stdout is not None
+            announced = re.search(r"http://127\.0\.0\.1:(\d+)/", server.stdout.readline())
+            assert announced
+            yield Pages(folder=tmp_path_factory.mktemp("docs"), home=default_home, port=int(announced[1]))
+        finally:
+            server.kill()
+
+
+def need(block: Block) -> None:
+    if "openai" in block.code:
+        pytest.importorskip("openai")
+    if block.language == "sh" and not (shutil.which("bash") and shutil.which("curl")):
+        pytest.skip("there is no curl")
+
+
+@pytest.mark.parametrize("block", [block for block in PROGRAMS if block.marker != "model"], ids=block_name)
+def test_programs_run_and_print_what_the_page_shows(scripted_pages: Pages, block: Block) -> None:
+    need(block)
+    printed = scripted_pages.run(block)
+    if block.output is not None:
+        check_output(block.output, printed, ANY_COUNT)
+
+
+@pytest.mark.model
+@pytest.mark.parametrize(
+    "block",
+    [block for block in PROGRAMS if block.marker == "model" or PRODUCT_PORT in block.code],
+    ids=block_name,
+)
+def test_programs_run_with_the_real_model(real_pages: Pages, block: Block) -> None:
+    need(block)
+    printed = real_pages.run(block)
+    assert printed.strip()
+    if block.output is not None and '"content"' in block.output:
+        check_output(block.output, printed, ANY_WORDS, ANY_LENGTH)
+    elif block.output is not None and block.marker == "model":
+        check_output(block.output, printed)
+
+
+def test_an_untrue_page_is_noticed() -> None:
+    text = (
+        "# Untrue\n\n<!-- docs: model -->\n```python\nprint(1)\n```\n\n"
+        "```text\n2 …\n```\n\n```sh\ncurl x\n```\n\nSo:\n\n```text\nx\n```\n"
+    )
+    program, shown, called, told = read_blocks(DOCS / "untrue.md", text)
+    assert (program.name, program.marker, program.code) == ("untrue.md:4", "model", "print(1)\n")
+    assert [block.output for block in (program, shown, called, told)] == ["2 …\n", None, None, None]
+    assert [block.runs for block in (program, shown, called, told)] == [True, False, True, False]
+    check_output("2 …\n", "2 and more  \n")
+    for printed in ("1\n", "2 \n3\n", ""):
+        with pytest.raises(AssertionError):
+            check_output("2 …\n", printed)
+
+
+# Links and names.
+
+
+@every_page
+def test_links_lead_to_a_file_and_a_heading(page: Path) -> None:
+    for link in links(page):
+        if re.match(r"[a-z]+:", link):
+            assert link.startswith("https://"), link
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.is_file(), f"{page.name}: {link}: no such file"
+        assert not anchor or anchor in anchors(target), f"{page.name}: {link}: no such heading"
+
+
+def test_the_readme_leads_to_every_page() -> None:
+    linked = {link.partition("#")[0] for link in links(ROOT / "README.md")}
+    assert {f"docs/{page.name}" for page in PAGES[1:]} <= linked
+
+
+@every_page
+def test_names_in_the_text_exist(page: Path) -> None:
+    for name in re.findall(r"`(foundry_(?:proto|runtime|serve)(?:\.\w+)+)[`(]", prose(page)):
+        package, _, last = name.rpartition(".")
+        try:
+            importlib.import_module(name)
+        except ModuleNotFoundError:
+            assert hasattr(importlib.import_module(package), last), f"{page.name}: {name}"
+
+
+# Commands.
+
+
+def command_named(words: Sequence[str]) -> tuple[click.Command, list[str]]:
+    """The command that a line calls, and the words behind its name."""
+    command: click.Command = foundry
+    rest = list(words)
+    while isinstance(command, click.Group) and rest and not rest[0].startswith("-"):
+        name = rest.pop(0)
+        found = command.commands.get(name)
+        assert found is not None, f"foundry has no command {name}: {' '.join(words)}"
+        command = found
+    return command, rest
+
+
+def options_of(command: click.Command) -> set[str]:
+    context = click.Context(command, **foundry.context_settings)
+    return {name for option in command.get_params(context) for name in option.opts if name.startswith("-")}
+
+
+@every_page
+def test_commands_in_the_text_exist_with_their_options(page: Path) -> None:
+    for words in commands_of(page):
+        command, rest = command_named(words)
+        for option in (word.partition("=")[0] for word in rest if word.startswith("-")):
+            assert option in options_of(command), f"{page.name}: foundry {' '.join(words)}"
+
+
+@pytest.mark.parametrize(
+    ("page", "words"),
+    [("terminal.md", ("model", "run")), ("models.md", ("model", "import")), ("server.md", ("serve",))],
+    ids=str,
+)
+def test_every_option_has_its_row_with_its_default(page: str, words: tuple[str, ...]) -> None:
+    command, _ = command_named(words)
+    rows = {row[0].strip("`").split()[0]: row for row in table(DOCS / page, "option")}
+    options = {
+        one.opts[0] if isinstance(one, click.Option) else str(one.metavar or one.name).upper(): one
+        for one in command.params
+    }
+    assert set(rows) == set(options)
+    for name, option in options.items():
+        if isinstance(option, click.Option) and option.show_default:
+            assert rows[name][1] == f"`{option.default}`", name
+
+
+# Tables.
+
+
+def test_every_parameter_has_its_row_with_what_is_accepted() -> None:
+    rows = table(SERVER_PAGE, "property")
+    fields = attrs.fields(attrs.resolve_types(ChatCompletionRequest, include_extras=True))
+    assert sorted(row[0] for row in rows) == sorted(f"`{one.name}`" for one in fields)
+    accepted = {row[0].strip("`"): row[1] for row in rows}
+    assert accepted == {one.name: describe(one.type) for one in fields}
+
+
+def test_what_is_not_offered_is_marked_and_the_values_named_are_accepted() -> None:
+    marked = {
+        row[0].strip("`"): re.search(r"\*\*Not offered yet\*\*: only (.*)\.$", row[2])
+        for row in table(SERVER_PAGE, "property")
+        if "**Not offered yet**" in row[2]
+    }
+    assert set(marked) == set(chat._NEUTRAL)
+    least: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "x"}]}
+    for name, only in marked.items():
+        assert only is not None, name
+        values = [load_json(text.encode()) for text in re.findall(r"`([^`]*)`", only[1])]
+        assert values, name
+        for value in values:
+            request = structure(ChatCompletionRequest, {**least, name: value})
+            assert chat._not_offered(request) is None, name
+
+
+def test_every_error_code_has_its_row() -> None:
+    source = "".join(path.read_text("utf-8") for path in (ROOT / "src").rglob("*.py"))
+    used = set(re.findall(r'\bcode="(\w+)"', source))
+    shown = {row[1].strip("`") for row in table(SERVER_PAGE, "status")}
+    assert shown - {"null"} == used
+
+
+@pytest.mark.parametrize("page", ["server.md", "runtime.md", "protocol.md"])
+def test_limits_are_those_of_the_code(page: str) -> None:
+    """Each stands in the row that has its name."""
+    limits, time_outs = Limits(), TimeOuts()
+    true = {
+        **{
+            f"`Limits.{one.name}`": f"{getattr(limits, one.name) // 1024} KiB" for one in attrs.fields(Limits)
+        },
+        **{f"`TimeOuts.{one.name}`": f"{getattr(time_outs, one.name):g} s" for one in attrs.fields(TimeOuts)},
+        "`Operation.body_limit`": f"{CHAT_COMPLETIONS.body_limit // 1024**2} MiB",
+    }
+    rows = [line for line in (DOCS / page).read_text("utf-8").splitlines() if line.startswith("| ")]
+    named = [(row, name) for row in rows for name in true if name in row]
+    assert len(named) > 3
+    for row, name in named:
+        assert f"| {true[name]} |" in row, f"{page}: {row}"
+
+
+def test_limits_without_a_name_are_those_of_the_code() -> None:
+    rows = {row[0]: row[1] for row in table(SERVER_PAGE, "what")}
+    assert rows["messages in a request"] == str(MAX_MESSAGES)
+    assert rows["nesting of arrays and objects in a body"] == str(MAX_DEPTH)
+    assert rows["digits of a number"] == str(MAX_DIGITS)
+    text = (DOCS / "models.md").read_text("utf-8")
+    of_templates = template.Limits()
+    for number in (template._LARGEST_SOURCE, of_templates.text, of_templates.output):
+        assert f"{number:,} characters" in text
