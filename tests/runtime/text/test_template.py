@@ -16,6 +16,8 @@ from jinja2 import Environment
 from jinja2.ext import loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from foundry_runtime.engine.text import template as module
+from foundry_runtime.engine.text.metering import Meter
 from foundry_runtime.engine.text.template import ChatTemplate, ConversationRefused, Limits, TemplateError
 from tests.runtime.text.templates import BOMBS, CHATML, ESCAPES, ORDINARY
 
@@ -200,6 +202,137 @@ def test_under_any_limits_a_bomb_ends_in_a_template_error(source: str, work: int
     template = ChatTemplate.from_source(source, NAME, limits=Limits(work=work, text=text, output=text))
     with pytest.raises(TemplateError):
         template.render(MESSAGES)
+
+
+# Each makes or looks at this much, once: what it is charged must be of that order, also where no loop helps.
+_SIZE = 100_000
+_WORK = [
+    "s == t",
+    "s != t",
+    "s < t",
+    "s in t",
+    "t not in l",
+    "s is eq t",
+    "s is in t",
+    "s is lower",
+    "s.find(t)",
+    "s.count('b')",
+    "s.startswith(t)",
+    "s.isalpha()",
+    "l.index('ab')",
+    "s | float",
+    "l | min",
+    "s | wordcount",
+    "{'b': s} | dictsort",
+    "{(s, t): 1}",
+    "{}[(s, t)]",
+    "{}.get((s, t))",
+]
+_TEXT = [
+    "s ~ t",
+    "s + t",
+    "s * 1",
+    "1 * s",
+    "l * 1",
+    "(1,) * 20000",
+    "s[1:]",
+    "l[1:]",
+    "s | upper",
+    "s | e",
+    "s | trim",
+    "s | replace('a', 'b')",
+    "s | indent",
+    "s | tojson",
+    "s | string",
+    "s | list",
+    "s | reverse",
+    "s | batch(2)",
+    "s | map('upper')",
+    "s | unique",
+    "s | sort",
+    "l | map('string')",
+    "l | select",
+    "l | groupby(0)",
+    "[s, t] | join",
+    "['x', 'y'] | join(s)",
+    "'%s' | format(s)",
+    "'%s' % s",
+    "'%1000d' * 100 % ((1,) * 100)",
+    "'{}'.format(s)",
+    "'{:1000}'.format(1) * 100",
+    "'{x}'.format_map({'x': s})",
+    "s.upper()",
+    "s.strip('b')",
+    "s.split('a')",
+    "s.rsplit('a')",
+    "s.replace('a', 'b')",
+    "''.join([s, t])",
+    "'x'.zfill(100000)",
+    "'x'.center(100000)",
+    "'x' | center(100000)",
+    "dict(l)",
+    "namespace(x=s)",
+    "say(s)",
+    "([[1] * 100] * 200) | tojson(indent=100)",
+]
+
+
+def _spent(source: str) -> tuple[int, int]:
+    """The work and the text that rendering a template takes."""
+    limits = Limits(work=10**9, text=10**9, output=10**9)
+    template = ChatTemplate.from_source(
+        "{% macro say(x) %}{{ x }}{% endmacro %}"
+        "{% set s = 'a' * 100000 %}{% set t = 'a' * 100000 %}{% set l = ['ab'] * 50000 %}" + source,
+        NAME,
+        limits=limits,
+    )
+    meters: list[Meter] = []
+
+    def watched(work_left: int, text_left: int) -> Meter:
+        meters.append(Meter(work_left, text_left))
+        return meters[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "Meter", watched)
+        template.render([])
+    meter = meters[-1]
+    return 10**9 - meter.work_left, 10**9 - meter.text_left
+
+
+@pytest.mark.parametrize("expression", _WORK)
+def test_looking_at_much_costs_much_work(expression: str) -> None:
+    (before, _), (after, _) = _spent(""), _spent(f"{{% set x = {expression} %}}")
+    assert after - before >= _SIZE >> 6
+
+
+@pytest.mark.parametrize("expression", _TEXT)
+def test_making_much_costs_much_text(expression: str) -> None:
+    (work_before, before), (work_after, after) = _spent(""), _spent(f"{{% set x = {expression} %}}")
+    assert after - before >= _SIZE
+    assert work_after - work_before >= _SIZE >> 6
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{% for i in range(10) %}BODY{% endfor %}",
+        "{% for i in range(10) if CONDITION %}{% endfor %}",
+        "{% for i in range(10) recursive %}BODY{% endfor %}",
+        "{% macro m() %}BODY{% endmacro %}" + "{{ m() }}" * 10,
+        "{% macro m() %}" + "{{ caller() }}" * 10 + "{% endmacro %}{% call m() %}BODY{% endcall %}",
+        "{% block m %}BODY{% endblock %}" + "{{ self.m() }}" * 9,
+    ],
+)
+def test_what_is_repeated_pays_for_its_body_each_time(source: str) -> None:
+    body = "{% if nothing %}{% endif %}" * 200
+    condition = " and ".join(["true"] * 200)
+    (before, _), (after, _) = _spent(""), _spent(source.replace("BODY", body).replace("CONDITION", condition))
+    assert after - before > 10 * 200
+    (_, before), (_, after) = (
+        _spent(""),
+        _spent(source.replace("BODY", "x" * 1000).replace("CONDITION", "true")),
+    )
+    assert after - before >= (10_000 if "BODY" in source else 0)
 
 
 def test_the_limits_grow_with_what_is_given() -> None:

@@ -58,7 +58,7 @@ def test_pieces_between_special_tokens_get_the_ids_that_the_library_gives_the_wh
     ours, library = pair
     if all(_is_plain(ours, text) for text in texts):
         whole = library.encode("</s>".join(texts), add_special_tokens=False).ids
-        pieces = ours.encode_pieces(texts, first_starts_text=bool(texts and texts[0]))
+        pieces = ours.encode_pieces(texts)
         joined: list[int] = []
         for piece in pieces:
             joined += [ours.special_tokens["</s>"]] if joined or piece is not pieces[0] else []
@@ -85,6 +85,28 @@ def test_a_special_token_that_the_models_own_rules_find_is_taken_apart(tmp_path:
     assert found == ["a", "<s>", "d"]
     assert [library.id_to_token(index) for index in ids] == ["a", "<", "s", ">", "d"]
     assert ours.decode(ids) == "a<s>d"
+
+
+def test_special_tokens_that_overlap_are_all_taken_apart(tmp_path: Path) -> None:
+    letters = {letter: index for index, letter in enumerate("abc")}
+    library = LibraryTokenizer(models.BPE({**letters, "ab": 3, "bc": 4}, [("a", "b"), ("b", "c")]))
+    library.decoder = decoders.Fuse()
+    library.add_special_tokens(["ab", "bc"])
+    library.save(str(tmp_path / "tokenizer.json"))
+    assert list(Tokenizer.load(tmp_path).encode_pieces(["abc", "cabcabc"])[0]) == [0, 1, 2]
+
+
+def test_typed_special_tokens_get_the_ids_that_the_library_gives_plain_text(tmp_path: Path) -> None:
+    library = write_tokenizer(tmp_path, "byte-level")
+    library.encode_special_tokens = True
+    ids = Tokenizer.load(tmp_path).encode_pieces(["a <|im_end|> b"])[0]
+    assert list(ids) == library.encode("a <|im_end|> b").ids
+
+
+def test_no_text_has_no_ids(pair: Pair) -> None:
+    ours, _ = pair
+    assert [list(ids) for ids in ours.encode_pieces(["", ""])] == [[], []]
+    assert ours.encode_pieces([]) == []
 
 
 @pytest.mark.parametrize("overlap", ["<s><s>", "<<s>s>", "<s<s>>", "</s></s>", "<s>\0<s>", "<s></s><s>"])

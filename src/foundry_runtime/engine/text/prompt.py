@@ -131,13 +131,12 @@ class PromptMaker:
         """The ids of what stands between special tokens, and of these: every second part."""
         tokenizer = self.tokenizer
         pieces, special = parts[::2], parts[1::2]
-        starts_text = bool(pieces[0])
         for index, token in enumerate(special):
             if token in tokenizer.takes_blanks_before:
                 pieces[index] = pieces[index].rstrip(_BLANKS)
             if token in tokenizer.takes_blanks_after:
                 pieces[index + 1] = pieces[index + 1].lstrip(_BLANKS)
-        encoded = tokenizer.encode_pieces(pieces, first_starts_text=starts_text)
+        encoded = tokenizer.encode_pieces(pieces)
         ids = encoded[0]
         for token, piece in zip(special, encoded[1:], strict=True):
             ids.append(tokenizer.special_tokens[token])

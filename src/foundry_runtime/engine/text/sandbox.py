@@ -39,12 +39,6 @@ from foundry_runtime.engine.text.metering import (
 
 __all__ = ["Sandbox", "metered"]
 
-_LOOP_ATTRIBUTES: Final = frozenset({
-    "changed", "cycle", "depth", "depth0", "first", "index", "index0", "last", "length", "nextitem",
-    "previtem", "revindex", "revindex0",
-})  # fmt: skip
-
-
 _CALL: Final = 20
 """What any call costs, in units of work."""
 
@@ -92,14 +86,12 @@ class Sandbox(ImmutableSandboxedEnvironment):
         self.globals = {"dict": dict, "namespace": _Space, "range": safe_range}
 
     def is_safe_attribute(self, obj: object, attr: str, value: object) -> bool:
-        """Allow what has a price, and what a loop tells about itself."""
+        """Allow methods that have a price, what a loop tells about itself, and names that were set."""
         if not super().is_safe_attribute(obj, attr, value):
             return False
-        if isinstance(obj, LoopContext):
-            return attr in _LOOP_ATTRIBUTES
         # What `groupby` gives has named fields.
         fields = getattr(type(obj), "_fields", ()) if isinstance(obj, tuple) else ()
-        return isinstance(obj, Namespace) or attr in fields or attr in _methods(obj)
+        return isinstance(obj, LoopContext | Namespace) or attr in fields or attr in _methods(obj)
 
     def getitem(self, obj: Any, argument: Any) -> Any:
         """Pay for looking at the key: it may be a tuple of tuples."""

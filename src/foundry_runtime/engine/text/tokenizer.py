@@ -94,25 +94,24 @@ class Tokenizer:
         """How many ids `token_bytes` knows: 0 up to one less."""
         return len(self.token_bytes)
 
-    def encode_pieces(self, pieces: Sequence[str], *, first_starts_text: bool = True) -> list[array[int]]:
+    def encode_pieces(self, pieces: Sequence[str]) -> list[array[int]]:
         """Encode each piece for itself, as text: no special tokens come of it.
 
         Other threads run meanwhile.
 
         Args:
-            pieces: Texts that are cut where a special token stands, and nowhere else: a cut changes ids.
-                Surrogates must not occur.
-            first_starts_text: Whether nothing stands before the first piece.
+            pieces: A text, cut where special tokens stand, and nowhere else: a cut changes ids. The first
+                piece is the start of the text, and is empty when a special token stands there. Halves of
+                surrogate pairs must not occur.
 
         Returns:
             For each piece its ids, as C ints.
         """
-        encoded = self._encode(pieces, first_starts_text=first_starts_text)
+        encoded = self._encode(pieces)
         special = set(self.special_tokens.values())
         for index, (piece, ids) in enumerate(zip(pieces, encoded, strict=True)):
             if not special.isdisjoint(ids):
-                starts_text = first_starts_text and index == 0
-                encoded[index] = self._as_text(piece, ids, starts_text=starts_text)
+                encoded[index] = self._as_text(piece, ids, starts_text=index == 0)
         return encoded
 
     def decode(self, ids: Iterable[int]) -> str:
@@ -120,7 +119,7 @@ class Tokenizer:
         text = b"".join(map(self.token_bytes.__getitem__, ids)).decode("utf-8", "replace")
         return text.removeprefix(" ") if self.drops_first_blank else text
 
-    def _encode(self, pieces: Sequence[str], *, first_starts_text: bool) -> list[array[int]]:
+    def _encode(self, pieces: Sequence[str], *, first_starts_text: bool = True) -> list[array[int]]:
         # Two calls only where they differ: the library's batch call has a cost of its own.
         split = 1 if first_starts_text and self._first is not self._further else 0
         encodings = [
@@ -134,17 +133,17 @@ class Tokenizer:
 
         The library can be told not to look for special tokens before it applies the model's rules, but
         some models know `<s>` as a piece like any other, and find it by these. Then the text is cut inside
-        the token: its ids change, but no ids of the whole would say what the user typed. (An id for unknown
-        characters is special too; its text does not stand in the piece, and the ids are right.)
+        each special token: its ids change, but no ids of the whole would say what the user typed. (An id
+        for unknown characters is special too; its text does not stand in the piece, and the ids are right.)
         """
-        texts = [text for text, index in self.special_tokens.items() if index in ids and text in piece]
-        if not texts:
+        typed = [text for text in self.special_tokens if text in piece]
+        if not any(self.special_tokens[text] in ids for text in typed):
             return ids
-        overlapping = re.compile(f"(?={'|'.join(map(re.escape, texts))})")
-        cuts = [match.start() + 1 for match in overlapping.finditer(piece)]
+        # They may overlap, so each is looked for at each place.
+        inside = re.compile(f"(?={'|'.join(map(re.escape, typed))})")
+        cuts = [match.start() + 1 for match in inside.finditer(piece)]
         parts = [piece[begin:end] for begin, end in pairwise([0, *cuts, len(piece)])]
-        encoded = self._encode(parts, first_starts_text=starts_text)
-        return array("i", chain.from_iterable(encoded))
+        return array("i", chain.from_iterable(self._encode(parts, first_starts_text=starts_text)))
 
 
 def _read(path: Path) -> tokenizers.Tokenizer:
