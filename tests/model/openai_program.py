@@ -15,7 +15,7 @@ from typing import Any
 import openai
 
 MODEL = "smollm2-135m"
-COLORS = [{"role": "user", "content": "Name three primary colors."}]
+COLORS = [{"role": "user", "content": "Name three primary colors"}]
 LETTERS = [{"role": "user", "content": "Say hello in Russian, Greek and Japanese."}]
 GREEDY: dict[str, Any] = {"model": MODEL, "temperature": 0, "max_tokens": 48}
 

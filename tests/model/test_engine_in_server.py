@@ -91,7 +91,7 @@ async def test_a_hang_up_stops_the_engine_within_a_second(default_home: Path) ->
         assert counters.generated_tokens - generated < 900
         await anyio.sleep(0.5)
         assert counters.steps == steps
-        answer = await client.call(CHAT_COMPLETIONS, request("Name three primary colors.", seed=1))
+        answer = await client.call(CHAT_COMPLETIONS, request("Name three primary colors", seed=1))
         assert "red" in str(answer.choices[0].message.content).lower()
 
 

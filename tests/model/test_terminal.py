@@ -75,7 +75,7 @@ def test_ctrl_c_stops_the_answer_and_not_the_chat(default_home: Path, runtime: s
         terminal.wait_for("> ")
         terminal.type("Stopped at once.\n\x03")
         terminal.wait_for("\n> ")
-        terminal.type("Name three primary colors.\n")
+        terminal.type("Name three primary colors\n")
         terminal.wait_for("(?i)(red|blue|yellow).*\n> ")
         terminal.type("/exit\n")
         assert program.wait(20) == 0
