@@ -71,6 +71,7 @@ class Operation(Generic[RequestT, ResponseT, ItemT]):
     """Whether its work is worth cancelling when the client hangs up."""
     body_limit: int = MAX_REQUEST_BODY
     errors: ErrorFamily = "openai"
+    """The form of its failures; the same for all operations at one path."""
     profile: Profile = "documented"
     heading: str
     """Where the operation is described: a heading of the REST reference page, or of another source."""
@@ -138,7 +139,8 @@ class Operations:
         rows: The operations; two may share a path when their methods differ.
 
     Raises:
-        ValueError: Two rows have one name, one path and method, or one path with differing parameters.
+        ValueError: Two rows have one name, or one path and method, or one path and differ in what a path has
+            once: the names of its parameters, and the form of its failures.
     """
 
     def __init__(self, rows: Iterable[Operation[Any, Any, Any]]) -> None:
@@ -184,9 +186,11 @@ class Operations:
 
 
 def _check_neighbours(row: Operation[Any, Any, Any], other: Operation[Any, Any, Any]) -> None:
-    """Refuse two rows at one path that could not be told apart, or name its parameters differently."""
+    """Refuse two rows at one path that could not be told apart, or differ in what the path has once."""
     if row.path != other.path:
         raise ValueError(f"{row.name}: {row.path} is {other.path} of {other.name}, in other words")
+    if row.errors != other.errors:
+        raise ValueError(f"{row.name}: {row.path} has {other.errors} errors, as {other.name} says")
     for method in row.methods:
         if method in other.methods:
             raise ValueError(f"{row.name}: {method} {row.path} belongs to {other.name}")

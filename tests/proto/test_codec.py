@@ -25,6 +25,8 @@ _SHAPE = Wire(noun="a shape", nouns="shapes")
 @frozen(kw_only=True)
 class Circle:
     WIRE: ClassVar = _SHAPE
+    # Another field with a literal type does not tell the classes apart: it has fewer values.
+    style: Literal["filled"] = "filled"
     kind: Literal["circle"]
     radius: Annotated[float, Between(0, 10)]
 
@@ -32,8 +34,7 @@ class Circle:
 @frozen(kw_only=True)
 class Polygon:
     WIRE: ClassVar = _SHAPE
-    # Another field with a literal type does not tell the classes apart: it has fewer values.
-    style: Literal["filled"] | Absent = ABSENT
+    style: Literal["filled"] = "filled"
     kind: Literal["square", "triangle"]
     sides: tuple[int, ...]
 
@@ -144,6 +145,9 @@ def test_a_wrong_value_of_a_required_field_is_named_alike(name: str, message: st
     with pytest.raises(ContentError) as caught:
         structure(Required, {**right, name: "5"})
     assert str(caught.value) == message
+    with pytest.raises(ContentError) as caught:
+        structure(Required, {**right, "flag": 1})
+    assert str(caught.value) == "flag: expected true or false, got 1"
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from foundry_proto.errors import LocalProtocolError
 from foundry_proto.messages.chat import ChatCompletionRequest
+from foundry_proto.messages.errors import ErrorFamily
 from foundry_proto.operations import (
     CHAT_COMPLETIONS,
     DOCUMENTED,
@@ -23,7 +24,7 @@ from foundry_proto.operations import (
 from tests.support.fakes import COPY, DROP, FAKES, FIND, PUT, Widget
 
 
-def row(name: str, path: str, *methods: str, safe: bool = False) -> Operation[None, None, None]:
+def row(name: str, path: str, *methods: str, errors: ErrorFamily = "openai") -> Operation[None, None, None]:
     return Operation(
         name=name,
         methods=methods or ("GET",),
@@ -31,7 +32,7 @@ def row(name: str, path: str, *methods: str, safe: bool = False) -> Operation[No
         request=NoneType,
         response=NoneType,
         item=NoneType,
-        safe=safe,
+        errors=errors,
         heading="Tests",
     )
 
@@ -223,6 +224,7 @@ def test_a_method_means_one_row_or_none(
         ([row("a", "/x", "GET", "PUT"), row("b", "/x", "PUT")], "b: PUT /x belongs to a"),
         ([row("a", "/x/{y}"), row("b", "/x/{y}")], "b: GET /x/{y} belongs to a"),
         ([row("a", "/x/{y}"), row("b", "/x/{z}", "PUT")], "b: /x/{z} is /x/{y} of a, in other words"),
+        ([row("a", "/x"), row("b", "/x", "PUT", errors="compatible")], "b: /x has openai errors, as a says"),
     ],
 )
 def test_rows_that_cannot_be_told_apart_are_refused(

@@ -305,13 +305,17 @@ def test_a_pause_stands_before_the_last_piece_of_an_empty_stream_too() -> None:
     assert (head.after, end) == (0.0, Write(data=b"4\r\nend\n\r\n0\r\n\r\n", after=0.15))
 
 
-def test_a_pause_with_nothing_to_write_is_none() -> None:
-    connection = ServerConnection(FAKES)
-    connection.receive_data(HEAD)
-    connection.next_event()
-    connection.next_event()
-    (write,) = connection.send(OK)
-    assert write == Write(data=OK_BYTES.removesuffix(b'{"name":"a"}'))
+def test_an_answer_to_head_writes_its_head_alone() -> None:
+    driver = served([HEAD])
+    assert driver.writes == [Write(data=OK_BYTES.removesuffix(b'{"name":"a"}'))]
+    # Of a stream, too, where nothing remains to be written or to pause for.
+    driver = served(
+        [HEAD.replace(b"/widgets/a", b"/v1/changes")], StreamItem(value=Widget(name="a")), StreamEnd()
+    )
+    (write,) = driver.writes
+    assert write.data.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert write.data.endswith(b"\r\n\r\n")
+    assert phase(driver.connection) is Phase.IDLE
 
 
 def test_sending_nothing_is_nothing() -> None:

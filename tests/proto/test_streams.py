@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -117,6 +119,16 @@ def test_items_are_read_as_they_were_written(texts: list[str]) -> None:
     data = b"".join(SSE_JSON.encode_item(chunk(text)) for text in texts) + SSE_JSON.encode_end()
     events = [StreamItem(value=chunk(text)) for text in texts]
     assert read_chunks(data, limit=10_000) == [*events, StreamEnd()]
+
+
+def test_what_follows_the_end_is_not_kept() -> None:
+    decoder = SSE_JSON.decoder(ChatCompletionChunk, limit=1000)
+    assert read(decoder, [SSE_JSON.encode_end()], eof=False) == [StreamEnd()]
+    tracemalloc.start()
+    assert read(decoder, [b"data: more\n" * 100] * 1000) == []
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 50_000
 
 
 def test_an_event_over_the_limit_is_refused() -> None:

@@ -24,6 +24,7 @@ __all__ = [
     "DROP",
     "FAKES",
     "FIND",
+    "FOLLOW",
     "LINES",
     "PUT",
     "Widget",
@@ -149,5 +150,18 @@ COPY: Operation[Widget, Widget, Widget] = Operation(
     heading="Widgets",
 )
 
-FAKES: Operations = DOCUMENTED + [FIND, PUT, DROP, COPY]  # noqa: RUF005 - an Operations is no list
+FOLLOW: Operation[None, None, Widget] = Operation(
+    name="follow",
+    methods=("GET",),
+    path="/v1/changes",
+    request=NoneType,
+    response=NoneType,
+    item=Widget,
+    stream=LINES,
+    streams=lambda _: True,
+    safe=True,
+    heading="Widgets",
+)
+
+FAKES: Operations = DOCUMENTED + [FIND, PUT, DROP, COPY, FOLLOW]  # noqa: RUF005 - an Operations is no list
 """The documented operations and the tests' own."""

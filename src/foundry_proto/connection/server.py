@@ -222,7 +222,7 @@ class ServerConnection:
         length = header(headers, b"content-length")
         coding = header(headers, b"transfer-encoding")
         # Both at once may be an attempt to smuggle a request: RFC 9112, section 6.1 demands the close.
-        self._last = coding is not None and (length is not None or request.http_version == b"1.0")
+        self._last = coding is not None and length is not None
         self._rest = None if coding is not None else int(length or 0)
         self._phase = Phase.BODY
         event = self._exchange.receive_head(request.method.decode(), request.target.decode(), headers)
@@ -235,13 +235,12 @@ class ServerConnection:
         # A server ignores an empty line before the request line (RFC 9112, section 2.2).
         while self._input.startswith(b"\r\n"):
             del self._input[:2]
-            self._searched = 0
         if not self._input:
             self._phase = Phase.IDLE
             return None
         # Nothing beyond the limit is looked at: what is wrong with a head must not depend on how it was cut.
         limit = self._limits.head
-        start = max(0, self._searched - 3)
+        start = max(0, self._searched - len(_HEAD_END) + 1)
         end = self._input.find(_HEAD_END, start, limit)
         stop = end + len(_HEAD_END) if end >= 0 else min(len(self._input), limit)
         # A CR that is the last byte so far may yet be followed by its LF.

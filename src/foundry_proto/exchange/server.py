@@ -137,8 +137,7 @@ class ServerExchange:
                 return Response(value=None, status=204)
             self._family = "openai" if path.startswith("/v1/") else "compatible"
             return Failure(status=404, message=f"no such route: {method} {path[:200]}", code="unknown_url")
-        # Which of the path's operations was meant may stay unknown; they answer failures in one form.
-        self._family = match.operations[0].errors
+        self._family = match.operations[0].errors  # All at one path have the same.
         allow: Headers = ((b"allow", ", ".join(match.allow()).encode()),)
         if method == "OPTIONS":
             return Response(value=None, status=204, headers=allow)
@@ -148,7 +147,6 @@ class ServerExchange:
             message = f"method: expected {expected} for {path[:200]}, got {method[:40]}"
             return Failure(status=405, message=message, code="method_not_allowed", headers=allow)
         self._operation = operation
-        self._family = operation.errors
         if (failure := _check_body_headers(operation, headers)) is not None:
             return failure
         try:
