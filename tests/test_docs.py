@@ -7,6 +7,7 @@ model.
 
 from __future__ import annotations
 
+import ast
 import importlib
 import os
 import re
@@ -26,7 +27,8 @@ import click
 import pytest
 
 from foundry_proto.codec import structure
-from foundry_proto.connection import Limits
+from foundry_proto.connection import ClientConnection, Limits
+from foundry_proto.exchange import MAX_QUERY_WORDS
 from foundry_proto.jsontext import MAX_DEPTH, MAX_DIGITS, load_json
 from foundry_proto.messages.chat import MAX_MESSAGES, ChatCompletionRequest
 from foundry_proto.operations import CHAT_COMPLETIONS
@@ -120,7 +122,9 @@ def real_pages(default_home: Path, tmp_path_factory: pytest.TempPathFactory) -> 
             assert server.stdout is not None
             announced = re.search(r"http://127\.0\.0\.1:(\d+)/", server.stdout.readline())
             assert announced
-            yield Pages(folder=tmp_path_factory.mktemp("docs"), home=default_home, port=int(announced[1]))
+            pages = Pages(folder=tmp_path_factory.mktemp("docs"), home=default_home, port=int(announced[1]))
+            yield pages
+            pages.close()
         finally:
             server.kill()
 
@@ -275,11 +279,24 @@ def test_what_is_not_offered_is_marked_and_the_values_named_are_accepted() -> No
             assert chat._not_offered(request) is None, name
 
 
-def test_every_error_code_has_its_row() -> None:
-    source = "".join(path.read_text("utf-8") for path in (ROOT / "src").rglob("*.py"))
-    used = set(re.findall(r'\bcode="(\w+)"', source))
-    shown = {row[1].strip("`") for row in table(SERVER_PAGE, "status")}
-    assert shown - {"null"} == used
+def codes_in_the_source() -> Iterator[tuple[str, str | None]]:
+    """Each error code that is written somewhere, with the status beside it, if one is."""
+    for path in (ROOT / "src").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Call):
+                written = {
+                    one.arg: one.value.value for one in node.keywords if isinstance(one.value, ast.Constant)
+                }
+                if isinstance(code := written.get("code"), str):
+                    yield code, str(written["status"]) if "status" in written else None
+
+
+def test_every_error_code_has_its_row_with_its_status() -> None:
+    shown = {row[1].strip("`"): row[0] for row in table(SERVER_PAGE, "status")}
+    written = list(codes_in_the_source())
+    assert set(shown) - {"null"} == {code for code, _ in written}
+    for code, status in written:
+        assert status in {None, shown[code]}, code
 
 
 @pytest.mark.parametrize("page", ["server.md", "runtime.md", "protocol.md"])
@@ -295,7 +312,9 @@ def test_limits_are_those_of_the_code(page: str) -> None:
     }
     rows = [line for line in (DOCS / page).read_text("utf-8").splitlines() if line.startswith("| ")]
     named = [(row, name) for row in rows for name in true if name in row]
-    assert len(named) > 3
+    assert {name for _, name in named} == {
+        name for name in true if page != "protocol.md" or "Time" not in name
+    }
     for row, name in named:
         assert f"| {true[name]} |" in row, f"{page}: {row}"
 
@@ -305,6 +324,11 @@ def test_limits_without_a_name_are_those_of_the_code() -> None:
     assert rows["messages in a request"] == str(MAX_MESSAGES)
     assert rows["nesting of arrays and objects in a body"] == str(MAX_DEPTH)
     assert rows["digits of a number"] == str(MAX_DIGITS)
+    rows = {row[0]: row[1] for row in table(DOCS / "protocol.md", "limit")}
+    assert rows["words of a query string"] == str(MAX_QUERY_WORDS)
+    (of_answers,) = {one.default for one in attrs.fields(ClientConnection) if one.name == "_limit"}
+    assert of_answers == 64 * 1024**2
+    assert rows["a whole answer, or one item of a stream"] == "64 MiB"
     text = (DOCS / "models.md").read_text("utf-8")
     of_templates = template.Limits()
     for number in (template._LARGEST_SOURCE, of_templates.text, of_templates.output):

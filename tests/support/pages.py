@@ -22,7 +22,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from itertools import takewhile
+from itertools import takewhile, zip_longest
 from pathlib import Path
 from typing import Final
 
@@ -82,7 +82,7 @@ def read_blocks(page: Path, text: str) -> list[Block]:
     """All fenced blocks; a `text` block right behind another one is taken for its output."""
     found = list(_FENCED.finditer(text))
     blocks = []
-    for match, following in zip(found, [*found[1:], None], strict=True):
+    for match, following in zip_longest(found, found[1:]):
         output = None
         if following is not None and following["language"] == "text":
             between = text[match.end() : following.start()]
