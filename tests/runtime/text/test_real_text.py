@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer as LibraryTokenizer
 
+from foundry_runtime.engine.text import tokenizer as module
 from foundry_runtime.engine.text.prompt import PromptMaker
 from foundry_runtime.engine.text.template import ChatTemplate
 from foundry_runtime.engine.text.tokenizer import Tokenizer
@@ -48,6 +50,14 @@ def test_the_prompt_of_a_question_is_what_the_model_was_taught(
     )
     assert [index for index in prompt.ids if index < 17] == [1, 2, 1, 2, 1]
     assert tokenizer.special_tokens["<|im_start|>"] == 1
+
+
+def test_the_file_is_read_in_parts_as_the_library_reads_it_whole(
+    default_model: Path, library: LibraryTokenizer
+) -> None:
+    assembled = module._assembled(json.loads((default_model / "tokenizer.json").read_bytes()))
+    assert assembled is not None
+    assert assembled.to_str() == library.to_str()
 
 
 @given(text=st.one_of(st.text(max_size=40), st.integers(0, 299).map(golden_texts().__getitem__)))

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -15,6 +16,7 @@ from tokenizers import AddedToken, decoders, models
 from tokenizers import Tokenizer as LibraryTokenizer
 
 from foundry_proto.chat.text_stream import TextStream
+from foundry_runtime.engine.text import tokenizer as module
 from foundry_runtime.engine.text.tokenizer import Tokenizer, TokenizerError
 from tests.golden.texts import golden_texts
 from tests.runtime.text.small_tokenizers import SMALL_TOKENIZERS, write_tokenizer
@@ -180,6 +182,40 @@ def test_a_tokenizer_that_cuts_and_pads_does_so_no_more(tmp_path: Path) -> None:
     library.enable_padding(length=500)
     library.save(str(tmp_path / "tokenizer.json"))
     assert list(Tokenizer.load(tmp_path).encode_pieces(["hello world " * 20])[0]) == plain
+
+
+@pytest.mark.parametrize("kind", list(SMALL_TOKENIZERS))
+@pytest.mark.parametrize("as_lines", [False, True])
+def test_a_file_is_read_in_parts_as_the_library_reads_it_whole(
+    tmp_path: Path, kind: str, as_lines: bool
+) -> None:
+    library = write_tokenizer(tmp_path, kind)
+    content = json.loads(library.to_str())
+    if as_lines:
+        content["model"]["merges"] = [" ".join(pair) for pair in content["model"]["merges"]]
+    assembled = module._assembled(content)
+    assert assembled is not None
+    assert assembled.to_str() == library.to_str()
+
+
+def test_what_cannot_be_read_in_parts_is_read_whole(tmp_path: Path) -> None:
+    library = write_tokenizer(tmp_path, "no-blank-before")
+    content = json.loads(library.to_str())
+
+    def changed(**model: object) -> dict[str, Any]:
+        return {**content, "model": {**content["model"], **model}}
+
+    assert module._assembled(changed(type="WordLevel")) is None
+    assert module._assembled(changed(new_option=1)) is None
+    added = [*content["added_tokens"], {**content["added_tokens"][0], "id": 100_000, "content": "<far>"}]
+    assert module._assembled({**content, "added_tokens": added}) is None
+    unigram = LibraryTokenizer(
+        models.Unigram([("<unk>", 0.0), ("<s>", 0.0), ("a", -1.0), ("<", -3.0), ("s>", -3.0)], 0)
+    )
+    unigram.decoder = decoders.Metaspace(prepend_scheme="never")
+    unigram.add_special_tokens(["<unk>", "<s>"])
+    unigram.save(str(tmp_path / "tokenizer.json"))
+    assert list(Tokenizer.load(tmp_path).encode_pieces(["a<s>a"])[0]) == [2, 3, 4, 2]
 
 
 def test_a_broken_run_of_bytes_keeps_the_text_around_it(tmp_path: Path) -> None:
