@@ -1,4 +1,4 @@
-"""Laws of messages on their way to a template: one string of text, roles that models know, calls as objects."""
+"""Laws of messages on their way to a template: one string of text, known roles, calls as objects."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CALL = {"id": "call_1", "type": "function", "function": {"name": "f", "arguments
 
 
 def rendered(*plain: dict[str, Any]) -> list[dict[str, Any]]:
-    messages: tuple[ChatMessage, ...] = structure(tuple[ChatMessage, ...], list(plain))  # type: ignore[arg-type]
+    messages: tuple[ChatMessage, ...] = structure(tuple[ChatMessage, ...], list(plain))
     return template_messages(messages)
 
 
