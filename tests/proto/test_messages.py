@@ -1,4 +1,4 @@
-"""The messages: the documented examples, every refused request in exact words, and what errors look like."""
+"""The messages: the documented examples, each as its JSON says, and every refused request in exact words."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from foundry_proto.codec import ContentError, decode, encode
-from foundry_proto.events import Failure
 from foundry_proto.messages import chat, completions, errors
 from foundry_proto.messages.chat import (
     MAX_MESSAGES,
@@ -32,7 +31,6 @@ from foundry_proto.messages.completions import (
     Delta,
     Usage,
 )
-from foundry_proto.messages.errors import error_body, read_failure, status_phrase
 from foundry_proto.sentinels import ABSENT
 from tests.support.strategies import values_of
 
@@ -334,93 +332,3 @@ def test_a_hundred_thousand_messages_are_refused_within_bounded_memory() -> None
     tracemalloc.stop()
     # Plain values are ten times their text; the classes for them, which are larger, are never made.
     assert peak < 12 * len(data)
-
-
-FAILURE = Failure(status=404, message="no such model: é", param="model", code="model_not_found")
-
-
-def test_an_error_is_openais_object() -> None:
-    assert encode(error_body(FAILURE, "openai")).decode() == (
-        '{"error":{"message":"no such model: é","type":"invalid_request_error","param":"model",'
-        '"code":"model_not_found"}}'
-    )
-
-
-def test_an_error_of_the_older_routes_can_be_read_by_clients_of_both_generations() -> None:
-    assert encode(error_body(FAILURE, "compatible")).decode() == (
-        '{"error":{"message":"no such model: é","type":"invalid_request_error","param":"model",'
-        '"code":"model_not_found"},"type":"about:blank","title":"Not Found","status":404,'
-        '"detail":"no such model: é","success":false,"errorMessage":"no such model: é"}'
-    )
-
-
-@pytest.mark.parametrize(
-    ("status", "phrase"),
-    [
-        (200, "OK"),
-        (404, "Not Found"),
-        (499, "Client Error"),
-        (529, "Server Error"),
-        (299, "Success"),
-        (42, "Unknown"),
-    ],
-)
-def test_every_status_has_a_phrase(status: int, phrase: str) -> None:
-    assert status_phrase(status) == phrase
-
-
-@pytest.mark.parametrize("family", ["openai", "compatible"])
-@pytest.mark.parametrize(
-    "failure", [FAILURE, Failure(status=529, message="overloaded")], ids=["known", "unknown"]
-)
-def test_what_was_written_is_read_back(failure: Failure, family: Any) -> None:
-    assert read_failure(json.loads(encode(error_body(failure, family))), status=failure.status) == failure
-
-
-@pytest.mark.parametrize(
-    ("plain", "failure"),
-    [
-        # OpenAI's form with a number for a code, as llama.cpp and vLLM write it.
-        (
-            {"error": {"message": "no", "type": "exceed_context", "code": 400}},
-            Failure(status=418, message="no", type="exceed_context", code="400"),
-        ),
-        (
-            {"error": {"message": "no", "type": None, "param": 5, "code": []}},
-            Failure(status=418, message="no"),
-        ),
-        ({"error": {"message": "no", "type": ""}}, Failure(status=418, message="no")),
-        ({"error": "no"}, Failure(status=418, message="no")),
-        # The first service's problem details, and its download's end.
-        ({"type": "u", "title": "Bad", "status": 418, "detail": "no"}, Failure(status=418, message="no")),
-        ({"success": False, "errorMessage": "no"}, Failure(status=418, message="no")),
-        ({"error": None, "errorMessage": "", "message": "no"}, Failure(status=418, message="no")),
-        ({"title": "no"}, Failure(status=418, message="no")),
-        ({"error": {}}, None),
-        ({"error": {"message": ""}}, None),
-        ({"error": {"message": 5}}, None),
-        ({"error": 5}, None),
-        ({}, None),
-        ([], None),
-        ("no", None),
-        (None, None),
-    ],
-    ids=repr,
-)
-def test_any_servers_error_is_read_as_well_as_it_can_be(plain: object, failure: Failure | None) -> None:
-    assert read_failure(plain, status=418) == failure
-
-
-def test_a_read_failure_keeps_the_replys_headers() -> None:
-    headers = ((b"retry-after", b"5"),)
-    assert read_failure({"error": {"message": "no"}}, status=503, headers=headers) == Failure(
-        status=503, message="no", type="server_error", headers=headers
-    )
-
-
-@pytest.mark.parametrize(
-    ("status", "kind"),
-    [(400, "invalid_request_error"), (499, "invalid_request_error"), (500, "server_error")],
-)
-def test_a_failure_is_the_servers_from_500_on(status: int, kind: str) -> None:
-    assert Failure(status=status, message="no").type == kind

@@ -1,71 +1,42 @@
-"""A server's connection: keep-alive and its end, answers before the body is read, writes, and misuse."""
+"""A server's connection: keep-alive and its end, answers before the body is read, the end of the input."""
 
 from __future__ import annotations
-
-from collections.abc import Callable, Iterable
 
 import h11
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foundry_proto.connection import Limits, Phase, ServerConnection, Write
+from foundry_proto.connection import Phase, ServerConnection
 from foundry_proto.errors import LocalProtocolError, RemoteProtocolError
 from foundry_proto.events import (
     Disconnected,
     Failure,
     Head,
-    Headers,
     Request,
-    Response,
     StreamEnd,
     StreamItem,
 )
-from foundry_proto.exchange import Answer
 from foundry_proto.sentinels import NEED_DATA
 from tests.support.chunking import byte_by_byte, chunkings, whole
 from tests.support.connections import Driver, phase, wants_data
 from tests.support.fakes import DROP, FAKES, FIND, Widget
-
-OK = Response(value=Widget(name="a"))
-OK_BYTES = b'HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 12\r\n\r\n{"name":"a"}'
-GET = b"GET /widgets/a HTTP/1.1\r\nHost: x\r\n\r\n"
-COPY = b'POST /v1/copies HTTP/1.1\r\nHost: x\r\nContent-Length: 12\r\n\r\n{"name":"b"}'
-CHUNKED = (
-    b"POST /v1/copies HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
-    b'7\r\n{"name"\r\n5;ext=1\r\n:"b"}\r\n0\r\nTrailer: x\r\n\r\n'
+from tests.support.served import (
+    CHUNKED,
+    COPY,
+    GET,
+    HEAD,
+    OK,
+    OK_BYTES,
+    REFUSED,
+    REFUSED_WITH_BODY,
+    SMALL,
+    Cut,
+    always,
+    heads,
+    served,
+    statuses,
 )
-Cut = Callable[[bytes], list[bytes]]
-SMALL = Limits(head=200, drain=20, waiting=50)
-
-
-def always(*answers: Answer) -> Driver:
-    """A driver that answers every request with the same."""
-    return Driver(ServerConnection(FAKES, limits=SMALL), lambda _: answers)
-
-
-def served(data: Iterable[bytes], *answers: Answer) -> Driver:
-    driver = always(*(answers or (OK,)))
-    driver.feed(*data)
-    return driver
-
-
-def heads(data: bytes) -> list[h11.Event]:
-    """What an independent client reads, up to its first need of data, for GET requests."""
-    events: list[h11.Event] = []
-    while data:
-        client = h11.Connection(h11.CLIENT)
-        client.send(h11.Request(method="GET", target="/", headers=[("host", "x")]))
-        client.send(h11.EndOfMessage())
-        client.receive_data(data)
-        while (event := client.next_event()) not in (h11.NEED_DATA, h11.PAUSED):
-            events.append(event)  # type: ignore[arg-type]
-        data = client.trailing_data[0]
-    return events
-
-
-def statuses(output: bytes) -> list[int]:
-    return [event.status_code for event in heads(output) if isinstance(event, h11.Response)]
 
 
 def test_a_request_is_answered_and_the_connection_goes_on() -> None:
@@ -97,11 +68,8 @@ def test_a_request_is_being_answered_until_the_answer_is_whole() -> None:
     assert phase(connection) is Phase.IDLE
 
 
-REFUSED = b"GET /nope HTTP/1.1\r\nHost: x\r\n\r\n"
-REFUSED_WITH_BODY = b"POST /nope HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello"
 MEANINGLESS = b"POST /v1/copies HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}"
 OPTIONS = b"OPTIONS /v1/copies HTTP/1.1\r\nHost: x\r\n\r\n"
-HEAD = b"HEAD /widgets/a HTTP/1.1\r\nHost: x\r\n\r\n"
 UPGRADE = b"GET /widgets/a HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
 CONNECT = b"CONNECT x:443 HTTP/1.1\r\nHost: x\r\n\r\n"
 KEPT = {
@@ -266,63 +234,6 @@ def test_a_body_that_becomes_too_large_is_refused_and_ends_the_connection() -> N
     assert phase(driver.connection) is Phase.CLOSING
 
 
-def test_every_response_has_the_servers_headers() -> None:
-    numbers = iter(range(10))
-
-    def headers() -> Headers:
-        return ((b"server", b"test/%d" % next(numbers)),)
-
-    driver = Driver(ServerConnection(FAKES, headers=headers), lambda _: (OK,))
-    driver.feed(GET + REFUSED + b"nonsense\r\n\r\n")
-    servers = [
-        dict(event.headers)[b"server"] for event in heads(driver.output) if isinstance(event, h11.Response)
-    ]
-    assert servers == [b"test/0", b"test/1", b"test/2"]
-
-
-def test_several_events_leave_as_one_write_but_never_across_a_pause() -> None:
-    connection = ServerConnection(FAKES)
-    connection.receive_data(COPY)
-    connection.next_event()
-    connection.next_event()
-    item = StreamItem(value=Widget(name="a"))
-    first = connection.send(item, item)
-    assert [(write.after, write.data.count(b'{"name":"a"}')) for write in first] == [(0.0, 2)]
-    chunk = b'd\r\n{"name":"a"}\n\r\n'
-    assert connection.send(item, StreamEnd()) == [
-        Write(data=chunk),
-        Write(data=b"4\r\nend\n\r\n0\r\n\r\n", after=0.15),
-    ]
-
-
-def test_a_pause_stands_before_the_last_piece_of_an_empty_stream_too() -> None:
-    connection = ServerConnection(FAKES)
-    connection.receive_data(COPY)
-    connection.next_event()
-    connection.next_event()
-    head, end = connection.send(StreamEnd())
-    assert head.data.startswith(b"HTTP/1.1 200 OK\r\n")
-    assert (head.after, end) == (0.0, Write(data=b"4\r\nend\n\r\n0\r\n\r\n", after=0.15))
-
-
-def test_an_answer_to_head_writes_its_head_alone() -> None:
-    driver = served([HEAD])
-    assert driver.writes == [Write(data=OK_BYTES.removesuffix(b'{"name":"a"}'))]
-    # Of a stream, too, where nothing remains to be written or to pause for.
-    driver = served(
-        [HEAD.replace(b"/widgets/a", b"/v1/changes")], StreamItem(value=Widget(name="a")), StreamEnd()
-    )
-    (write,) = driver.writes
-    assert write.data.startswith(b"HTTP/1.1 200 OK\r\n")
-    assert write.data.endswith(b"\r\n\r\n")
-    assert phase(driver.connection) is Phase.IDLE
-
-
-def test_sending_nothing_is_nothing() -> None:
-    connection = ServerConnection(FAKES)
-    assert connection.send() == []
-
-
 def test_while_an_answer_is_made_input_waits_up_to_a_limit() -> None:
     driver = Driver(ServerConnection(FAKES, limits=SMALL), lambda _: ())
     driver.feed(GET)
@@ -430,85 +341,6 @@ def test_giving_up_is_for_what_is_not_whole() -> None:
     connection.next_event()
     with pytest.raises(LocalProtocolError, match=r"^cannot give up while the connection is responding$"):
         connection.give_up(failure)
-
-
-@pytest.mark.parametrize(
-    ("data", "eof", "name"),
-    [(b"", False, "idle"), (GET[:9], False, "head"), (b"", True, "closing")],
-)
-def test_an_answer_to_nothing_is_misuse(data: bytes, eof: bool, name: str) -> None:
-    driver = served([data])
-    if eof:
-        driver.end()
-    with pytest.raises(LocalProtocolError, match=f"^cannot send an answer while the connection is {name}$"):
-        driver.connection.send(OK)
-
-
-def test_a_second_answer_is_misuse() -> None:
-    driver = served([GET])
-    with pytest.raises(LocalProtocolError, match=r"^cannot send an answer while the connection is idle$"):
-        driver.connection.send(OK)
-    driver = served([REFUSED_WITH_BODY[:-1]])
-    with pytest.raises(LocalProtocolError, match=r"^cannot send Response after a whole answer$"):
-        driver.connection.send(OK)
-    # It changed nothing: the body's rest is still forgotten, and the next request read.
-    driver.feed(REFUSED_WITH_BODY[-1:] + GET)
-    assert statuses(driver.output) == [404, 200]
-
-
-def test_what_was_taken_before_an_error_leaves_with_the_next_answer() -> None:
-    connection = ServerConnection(FAKES)
-    connection.receive_data(COPY)
-    connection.next_event()
-    connection.next_event()
-    with pytest.raises(LocalProtocolError, match=r"^encode: expected a value that JSON can carry: "):
-        connection.send(StreamItem(value=Widget(name="a")), StreamItem(value=Widget(name="\ud800")))
-    (write,) = connection.send(Failure(status=500, message="the server failed"))
-    assert write.data.startswith(b"HTTP/1.1 200 OK\r\n")
-    assert write.data.endswith(
-        b'\r\n\r\nd\r\n{"name":"a"}\n\r\n19\r\nfailed the server failed\n\r\n0\r\n\r\n'
-    )
-
-
-@pytest.mark.parametrize(
-    ("answer", "message"),
-    [
-        (
-            Response(value=None, headers=((b"x-note", b"a\r\nb: c"),)),
-            "cannot send the header b'x-note' with the value b'a\\r\\nb: c'",
-        ),
-        (Response(value=None, status=1000), "cannot send the status 1000: expected one from 200 to 599"),
-        (StreamEnd(), "cannot send a stream: the operation has none"),
-    ],
-)
-@pytest.mark.parametrize("before_the_body", [False, True])
-def test_an_answer_that_cannot_be_sent_leaves_room_for_another(
-    answer: Answer, message: str, before_the_body: bool
-) -> None:
-    connection = ServerConnection(FAKES)
-    connection.receive_data(GET)
-    assert isinstance(connection.next_event(), Head)
-    if not before_the_body:
-        assert isinstance(connection.next_event(), Request)
-    with pytest.raises(LocalProtocolError) as caught:
-        connection.send(answer)
-    assert str(caught.value) == message
-    (write,) = connection.send(Failure(status=500, message="the server failed"))
-    assert statuses(write.data) == [500]
-    assert phase(connection) is Phase.IDLE
-
-
-def test_a_servers_own_header_that_cannot_be_sent_is_misuse() -> None:
-    connection = ServerConnection(FAKES, headers=lambda: ((b"server", b"a\nb"),))
-    connection.receive_data(GET)
-    connection.next_event()
-    with pytest.raises(LocalProtocolError, match=r"^cannot send: illegal header value b'a\\nb'$"):
-        connection.send(OK)
-
-
-def test_an_unnamed_status_is_sent() -> None:
-    driver = served([GET], Failure(status=529, message="overloaded"))
-    assert driver.output.startswith(b"HTTP/1.1 529 Server Error\r\n")
 
 
 def test_events_say_which_operation_was_asked_for() -> None:

@@ -9,11 +9,12 @@ from attrs import define, field, frozen
 
 from foundry_proto.connection import ClientConnection, Phase, ServerConnection, Write
 from foundry_proto.errors import RemoteProtocolError
-from foundry_proto.events import Disconnected, Failure, Head, Request, Response
-from foundry_proto.exchange import Answer, ClientAnswer
+from foundry_proto.events import Disconnected, Failure, Head, Headers, Request, Response
+from foundry_proto.exchange import Answer, ClientAnswer, ServerExchange
 from foundry_proto.sentinels import NEED_DATA
+from tests.support.fakes import FAKES
 
-__all__ = ["Driver", "Read", "phase", "read", "wants_data"]
+__all__ = ["Driver", "Read", "headed", "phase", "read", "wants_data"]
 
 Respond = Callable[[Request[object]], Iterable[Answer]]
 
@@ -30,6 +31,13 @@ def phase(connection: ServerConnection) -> Phase:
 def wants_data(connection: ServerConnection) -> bool:
     """Whether the connection wants data; a call for the same reason."""
     return connection.wants_data
+
+
+def headed(method: str, target: str, headers: Headers = ()) -> ServerExchange:
+    """An exchange whose head was taken."""
+    exchange = ServerExchange(FAKES)
+    exchange.receive_head(method, target, headers)
+    return exchange
 
 
 @define(eq=False)
