@@ -34,8 +34,9 @@ def main() -> int:
         file.write(json.dumps(call) + "\n")
     size = Path(wheel).stat().st_size
     say("Collecting tiny==1.0")
-    if behaviour == "unreachable":
-        say("WARNING: Retrying after connection broken", sys.stderr)
+    if behaviour in {"unreachable", "unknown"}:
+        if behaviour == "unreachable":
+            say("WARNING: Retrying (Retry(total=0)) after connection broken by 'refused'", sys.stderr)
         say("ERROR: Could not find a version that satisfies the requirement tiny==1.0", sys.stderr)
         say("ERROR: No matching distribution found for tiny==1.0", sys.stderr)
         return 1

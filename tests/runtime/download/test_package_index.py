@@ -20,6 +20,12 @@ ADVICE = (
 )
 
 
+_NO_RELEASE = (
+    "Could not find a version that satisfies the requirement tiny==1.0"
+    " No matching distribution found for tiny==1.0"
+)
+
+
 @pytest.fixture
 def published(tmp_path: Path) -> Publication:
     return publish(tmp_path / "published")
@@ -90,13 +96,8 @@ def test_progress_goes_from_nothing_to_all_for_the_wheel_and_for_the_file(
 @pytest.mark.parametrize(
     ("behaviour", "reason"),
     [
-        (
-            "unreachable",
-            (
-                "Could not find a version that satisfies the requirement tiny==1.0"
-                " No matching distribution found for tiny==1.0"
-            ),
-        ),
+        ("unknown", _NO_RELEASE),
+        ("unreachable", f"no connection: {_NO_RELEASE}"),
         ("missing", f"pip is missing beside {sys.executable}: install it, or foundry-proto[download]"),
         ("old", f"pip 24.1 or later is needed beside {sys.executable}: install foundry-proto[download]"),
         ("silent", "Collecting tiny==1.0"),

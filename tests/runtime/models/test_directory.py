@@ -126,7 +126,7 @@ def test_a_model_that_is_there_but_cannot_be_used_is_an_error(directory: ModelDi
     with pytest.raises(BadModelFolder) as error:
         directory.resolve("m")
     reason = "expected a whole number of at least 1, got nothing"
-    assert str(error.value) == f"{folder}/genai_config.json: model.context_length: {reason}"
+    assert str(error.value) == f"{folder / 'genai_config.json'}: model.context_length: {reason}"
 
 
 def test_a_models_folder_is_named_by_publisher_name_and_version(directory: ModelDirectory) -> None:

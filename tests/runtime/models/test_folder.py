@@ -72,7 +72,7 @@ def test_a_wrong_field_is_named_with_its_file(tmp_path: Path, path: str, value: 
     config[group][field] = value
     with pytest.raises(BadModelFolder) as error:
         ModelFolder.read(write_folder(tmp_path, config=config))
-    assert str(error.value) == f"{tmp_path}/genai_config.json: {path}: {reason}"
+    assert str(error.value) == f"{tmp_path / 'genai_config.json'}: {path}: {reason}"
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_a_wrong_field_of_the_identity_is_named_too(
     (tmp_path / "inference_model.json").write_text(json.dumps(identity), encoding="utf-8")
     with pytest.raises(BadModelFolder) as error:
         ModelFolder.read(tmp_path)
-    assert str(error.value) == f"{tmp_path}/inference_model.json: {field}: {reason}"
+    assert str(error.value) == f"{tmp_path / 'inference_model.json'}: {field}: {reason}"
 
 
 def test_a_file_that_is_missing_or_no_object_is_named(tmp_path: Path) -> None:

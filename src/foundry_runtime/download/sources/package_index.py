@@ -194,7 +194,9 @@ def _reason(lines: Sequence[str], status: int) -> str:
     if "invalid choice: 'raw'" in said:
         return f"pip 24.1 or later is needed beside {sys.executable}: install foundry-proto[download]"
     errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
-    return " ".join(errors[-_MOST_ERRORS:] or list(lines)[-1:]) or f"pip ended with status {status}"
+    reason = " ".join(errors[-_MOST_ERRORS:] or list(lines)[-1:]) or f"pip ended with status {status}"
+    # pip tells of it in a warning alone, and then that there is no such release.
+    return f"no connection: {reason}" if "after connection broken by" in said else reason
 
 
 def _is(path: Path, sha256: str, work: Work) -> bool:
