@@ -12,7 +12,46 @@ SOURCES: Final = Path(__file__).parent.parent / "src"
 FILES: Final = tuple(sorted(SOURCES.glob("foundry_*/**/*.py")))
 
 PACKAGES: Final[dict[str, list[str]]] = {
-    "foundry_proto": ["__version__"],
+    "foundry_proto": [
+        "ABSENT",
+        "CHAT_COMPLETIONS",
+        "DOCUMENTED",
+        "NEED_DATA",
+        "Absent",
+        "ChatAssembler",
+        "ClientConnection",
+        "ClientExchange",
+        "ContentError",
+        "Disconnected",
+        "Failure",
+        "Head",
+        "Identity",
+        "Limits",
+        "LocalProtocolError",
+        "NeedData",
+        "Operation",
+        "Operations",
+        "Phase",
+        "ProgressDecoder",
+        "ProtocolError",
+        "RemoteProtocolError",
+        "Request",
+        "Response",
+        "SSEDecoder",
+        "ServerConnection",
+        "ServerExchange",
+        "ServerSentEvent",
+        "StreamEnd",
+        "StreamItem",
+        "TextStream",
+        "Write",
+        "__version__",
+        "answer_to",
+        "decode",
+        "encode",
+        "encode_event",
+        "encode_progress",
+    ],
     "foundry_proto.connection": ["ClientConnection", "Limits", "Phase", "ServerConnection", "Write"],
     "foundry_proto.exchange": [
         "MAX_QUERY_WORDS",
@@ -24,6 +63,30 @@ PACKAGES: Final[dict[str, list[str]]] = {
         "Piece",
         "ServerExchange",
         "Start",
+    ],
+    "foundry_runtime": [
+        "Application",
+        "Client",
+        "Engine",
+        "EngineWorker",
+        "Generation",
+        "Hangup",
+        "InlineWorker",
+        "Job",
+        "Sampling",
+        "Send",
+        "ServerFailure",
+        "Stream",
+        "TimeOuts",
+        "Transport",
+        "TransportBroken",
+        "TransportClosed",
+        "Worker",
+        "connect_tcp",
+        "memory_transport_pair",
+        "open_tcp_listeners",
+        "serve",
+        "serve_connection",
     ],
     "foundry_runtime.engine.genai": ["GenaiEngine"],
     "foundry_runtime.transport": [
@@ -39,6 +102,7 @@ PACKAGES: Final[dict[str, list[str]]] = {
         "open_tcp_listeners",
         "wrap_socket",
     ],
+    "foundry_serve": ["make_application"],
     "foundry_serve.cli": ["main"],
     "foundry_serve.handlers": ["HANDLERS"],
 }
@@ -74,7 +138,7 @@ def defined(tree: ast.Module) -> list[str]:
 
 def imported(tree: ast.Module) -> list[str]:
     """What a module has from others."""
-    nodes = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
+    nodes = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
     return [alias.asname or alias.name for node in nodes for alias in node.names]
 
 
