@@ -103,7 +103,7 @@ class _Served:
     _time_outs: TimeOuts
     _connection: ServerConnection = field(init=False)
     _timed: Phase | None = field(init=False, default=None)
-    """The phase that the transport's deadline belongs to."""
+    """The phase whose input is waited for, and that the transport's deadline belongs to."""
     _stopping: bool = field(init=False, default=False)
     _taken: int = field(init=False, default=0)
     """Bytes that came since the last request was whole."""
@@ -116,7 +116,8 @@ class _Served:
     def stop(self) -> None:
         """End the connection as soon as no answer is under way."""
         self._stopping = True
-        if self._connection.phase in (Phase.IDLE, Phase.HEAD):
+        # Not the connection's own phase: it waits for the next request while an answer's end is being written.
+        if self._timed in (Phase.IDLE, Phase.HEAD):
             self._transport.deadline = 0.0
 
     async def run(self) -> None:
@@ -133,7 +134,7 @@ class _Served:
 
     async def _serve_next(self) -> bool:
         """Serve one event; whether to go on."""
-        if self._stopping and self._connection.phase is Phase.IDLE:
+        if self._stopping and self._connection.phase in (Phase.IDLE, Phase.HEAD):
             return False
         match event := await self._next_event():
             case Head():

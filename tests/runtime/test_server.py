@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import anyio
 import pytest
 
@@ -10,7 +12,7 @@ from foundry_proto.operations import CHAT_COMPLETIONS, DOCUMENTED, Operations
 from foundry_runtime.application import Application
 from foundry_runtime.client import Client, ServerFailure
 from foundry_runtime.server import serve
-from foundry_runtime.transport import open_tcp_listeners
+from foundry_runtime.transport import connect_tcp, open_tcp_listeners
 from tests.support.applications import chat_request, make_test_application
 from tests.support.serving import raw_request, read_all, served, until
 
@@ -211,3 +213,21 @@ async def test_over_tcp_stopping_lets_running_answers_end() -> None:
             assert text == "one two "
             with pytest.raises(OSError, match=r"127\.0\.0\.1:"):
                 await Client(f"http://127.0.0.1:{listeners[0].port}").call(CHAT_COMPLETIONS, chat_request())
+
+
+async def test_over_tcp_stopping_does_not_cut_an_answer_that_its_client_reads_slowly() -> None:
+    listeners = await open_tcp_listeners("127.0.0.1", 0)
+    application, stop = make_test_application(), anyio.Event()
+    # Far more than the system holds for a connection: sending it waits for the reader.
+    text = "x" * 8_000_000
+    async with anyio.create_task_group() as group:
+        await group.start(partial(serve, application, listeners, stop=stop))
+        transport = await connect_tcp("127.0.0.1", listeners[0].port)
+        await transport.send(raw_request(chat_request("long", text=str(len(text)))))
+        answer = await transport.receive()
+        stop.set()
+        await until(lambda: repr(listeners[0]).endswith(", closed>"))
+        await anyio.wait_all_tasks_blocked()
+        answer += await read_all(transport)
+        await transport.aclose()
+    assert text.encode() in answer

@@ -66,6 +66,8 @@ async def _chat(journal: Journal, request: Request[ChatCompletionRequest], send:
             case "hold":
                 await send(*answer.text(0, "begun"))
                 await anyio.sleep(3600)
+            case "long":
+                await send(*answer.text(0, "x" * int(question)))
             case "slow":
                 for word in question.split():
                     await send(*answer.text(0, word + " "))
