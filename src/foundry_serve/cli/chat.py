@@ -8,6 +8,7 @@ that anyone may use.
 
 from __future__ import annotations
 
+import io
 import signal
 import sys
 import threading
@@ -86,7 +87,8 @@ class Chat:
             while not wait([future], timeout=_GLANCE).done:
                 if interrupted.is_set():
                     self._portal.call(scope.cancel)
-        click.echo()
+        if answer.begun or interrupted.is_set():
+            click.echo()
         if answer.begun:
             (choice,) = answer.completion().choices
             self._messages += [asked, AssistantMessage(role="assistant", content=choice.message.content)]
@@ -153,6 +155,8 @@ def converse(chat: Chat) -> None:
     Ctrl-C at the prompt takes the line back; a question that cannot be answered does not end the chat.
     """
     prompt = ""
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="replace")  # bytes that are no text end no chat
     if sys.stdin.isatty():
         with suppress(ImportError):
             import readline  # noqa: F401, PLC0415 - gives `input` a history and editing; Windows has its own

@@ -17,13 +17,13 @@ from foundry_runtime.client import ServerFailure
 from foundry_runtime.download.work import Progress
 from foundry_runtime.models.default import ensure_default_model, is_default
 from foundry_runtime.models.directory import ModelDirectory
-from foundry_runtime.models.folder import ModelFolder
+from foundry_runtime.models.folder import BadModelFolder, ModelFolder
 from foundry_runtime.models.importing import import_model
 from foundry_runtime.models.loading import ModelOpener
 from foundry_serve.app import make_application
 from foundry_serve.cli.chat import chat_in_memory, converse
 from foundry_serve.cli.serve import prepare_process
-from foundry_serve.cli.terminal import Runtime, fail, progress_bar, runtime_option
+from foundry_serve.cli.terminal import NumberRange, Runtime, fail, progress_bar, runtime_option
 
 __all__ = ["import_", "model", "run"]
 
@@ -40,7 +40,7 @@ def model() -> None:
 @click.argument("name", metavar="MODEL")
 @click.argument("prompt", required=False)
 @click.option("--system", help="Instructions that stand above the conversation.")
-@click.option("--temperature", type=click.FloatRange(0, 2), help="0 is greedy; by default the model's own.")
+@click.option("--temperature", type=NumberRange(0, 2), help="0 is greedy; by default the model's own.")
 @click.option("--max-tokens", type=click.IntRange(1), help="The most tokens of an answer.")
 @click.option("--seed", type=int, help="Equal seeds give equal answers.")
 @click.option("--threads", type=click.IntRange(1), help="By default the cores that may be used.")
@@ -62,7 +62,10 @@ def run(
     logging.basicConfig(level=logging.CRITICAL)  # failures are told in words, by the errors that come back
     prepare_process()
     directory = ModelDirectory.from_environment()
-    folder = directory.resolve(name) or _fetch(name, directory, runtime)
+    try:
+        folder = directory.resolve(name) or _fetch(name, directory, runtime)
+    except BadModelFolder as error:
+        fail(str(error))
 
     def make_request(messages: Sequence[ChatMessage]) -> ChatCompletionRequest:
         return ChatCompletionRequest(
@@ -75,17 +78,22 @@ def run(
             seed=ABSENT if seed is None else seed,
         )
 
-    beginning = [] if system is None else [SystemMessage(role="system", content=system)]
+    beginning = [] if system is None else [SystemMessage(role="system", content=_text(system))]
     application = make_application(directory, ModelOpener(threads=threads))
     with chat_in_memory(application, make_request, runtime, beginning) as chat:
         if prompt is None:
             converse(chat)
             return
         try:
-            if not chat.ask(prompt):
+            if not chat.ask(_text(prompt)):
                 raise SystemExit(_INTERRUPTED)
         except ServerFailure as error:
             fail(str(error))
+
+
+def _text(argument: str) -> str:
+    """An argument as characters: where its bytes are none, Python has put what no message can carry."""
+    return argument.encode("utf-8", "replace").decode()
 
 
 def _fetch(name: str, directory: ModelDirectory, runtime: Runtime) -> ModelFolder:

@@ -16,8 +16,9 @@ from foundry_runtime.models.directory import ModelDirectory
 from foundry_runtime.models.loading import ModelOpener
 from foundry_runtime.server import serve as serve_application
 from foundry_runtime.transport import Listener, open_tcp_listeners
+from foundry_runtime.wakeup import Doorbell
 from foundry_serve.app import make_application
-from foundry_serve.cli.terminal import Runtime, fail, runtime_option
+from foundry_serve.cli.terminal import NumberRange, Runtime, fail, runtime_option
 
 __all__ = ["prepare_process", "serve"]
 
@@ -36,7 +37,13 @@ def prepare_process() -> None:
     "--port", default=5272, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one."
 )
 @click.option("--threads", type=click.IntRange(1), help="Threads per model; by default the usable cores.")
-@click.option("--drain", default=10.0, show_default=True, help="Seconds for running answers when stopped.")
+@click.option(
+    "--drain",
+    default=10.0,
+    show_default=True,
+    type=NumberRange(0),
+    help="Seconds for running answers when stopped.",
+)
 @click.option("--verbose", is_flag=True, help="Log more than warnings.")
 @runtime_option
 def serve(host: str, port: int, threads: int | None, drain: float, verbose: bool, runtime: Runtime) -> None:
@@ -72,12 +79,18 @@ async def _stop_on_signals(
     stop: anyio.Event, everything: anyio.CancelScope, *, task_status: TaskStatus[None]
 ) -> None:
     """The first signal asks running answers to end; the second ends them."""
-    wanted = (signal.SIGINT, signal.SIGTERM)
-    with anyio.open_signal_receiver(*wanted) as signals:
+    # Not by `anyio.open_signal_receiver`: asyncio has no signal handlers on Windows.
+    bell = Doorbell()
+    before = {
+        number: signal.signal(number, lambda *_: bell.ring()) for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
         task_status.started()
-        async for _ in signals:
-            if stop.is_set():
-                everything.cancel()
-                return
-            click.echo("Stopping; again to stop at once.", err=True)
-            stop.set()
+        await bell.wait()
+        click.echo("Stopping; again to stop at once.", err=True)
+        stop.set()
+        await bell.wait()
+        everything.cancel()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

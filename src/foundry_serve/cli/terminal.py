@@ -5,15 +5,16 @@ Answers go to standard output as they come; all else goes to standard error, so 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Literal, NoReturn
+from typing import Any, Literal, NoReturn
 
 import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-__all__ = ["Runtime", "fail", "progress_bar", "runtime_option", "stderr"]
+__all__ = ["NumberRange", "Runtime", "fail", "progress_bar", "runtime_option", "stderr"]
 
 Runtime = Literal["asyncio", "trio"]
 
@@ -26,6 +27,17 @@ runtime_option = click.option(
     show_default=True,
     help="The event loop to run on.",
 )
+
+
+class NumberRange(click.FloatRange):
+    """A number in a range; click's own takes NaN, which is neither below nor above it."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Read an option's value; see `click.ParamType.convert`."""
+        number = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value!r} is not a number.", param, ctx)
+        return number
 
 
 def fail(message: str) -> NoReturn:
