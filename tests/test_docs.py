@@ -251,6 +251,40 @@ def test_every_option_has_its_row_with_its_default(page: str, words: tuple[str, 
             assert rows[name][1] == f"`{option.default}`", name
 
 
+@pytest.mark.skipif(os.name == "nt", reason="a pipe that nobody reads is told otherwise there")
+@pytest.mark.parametrize(
+    ("options", "status", "message"),
+    [
+        (("--max-tokens", "5"), 1, ""),  # whoever reads the pipe is gone
+        (
+            ("--max-tokens", "600"),
+            1,
+            "foundry: the prompt has … tokens and max_tokens is 600: together they …\n",
+        ),
+        (
+            ("--max-tokens", "0"),
+            2,
+            "…\n…\n\nError: Invalid value for '--max-tokens': 0 is not in the range x>=1.\n",
+        ),
+    ],
+    ids=["pipe", "context", "option"],
+)
+def test_exit_statuses_are_those_of_the_page(
+    scripted_pages: Pages, options: Sequence[str], status: int, message: str
+) -> None:
+    command = [sys.executable, "-m", "foundry_serve", "model", "run", DEFAULT_ID, "x", *options]
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as nobody:
+        environment = {**os.environ, "FOUNDRY_HOME": str(scripted_pages.home)}
+        done = subprocess.run(
+            command, env=environment, stdout=nobody, stderr=subprocess.PIPE, encoding="utf-8", check=False
+        )
+    assert done.returncode == status
+    check_output(message, done.stderr)
+    assert str(status) in {row[0] for row in table(DOCS / "terminal.md", "status")}
+
+
 # Tables.
 
 
