@@ -22,7 +22,7 @@ import anyio
 from attrs import define
 
 from foundry_proto.connection import ClientConnection
-from foundry_proto.errors import LocalProtocolError, RemoteProtocolError
+from foundry_proto.errors import RemoteProtocolError
 from foundry_proto.events import Failure, Headers, Response, StreamEnd, StreamItem
 from foundry_proto.exchange import ClientAnswer
 from foundry_proto.operations import Operation
@@ -233,12 +233,10 @@ class Client:
                     operation, value, params=params, query=query, headers=self._headers
                 )
                 await call.send(data)
-            except LocalProtocolError:
+            except BaseException as error:
                 await call.transport.aclose()
-                raise
-            except TransportBroken:
-                await call.transport.aclose()
-                if not kept:
+                # Nothing was answered on a kept connection that the server has closed: another one will do.
+                if not (kept and isinstance(error, TransportBroken)):
                     raise
             else:
                 return call

@@ -11,9 +11,9 @@ from anyio.abc import TaskGroup
 from foundry_proto.errors import LocalProtocolError, RemoteProtocolError
 from foundry_proto.operations import CHAT_COMPLETIONS
 from foundry_runtime.client import Client, ServerFailure
-from foundry_runtime.transport import Transport, TransportBroken, memory_transport_pair
+from foundry_runtime.transport import Transport, TransportBroken, TransportClosed, memory_transport_pair
 from tests.support.applications import chat_request
-from tests.support.serving import served
+from tests.support.serving import read_all, served
 
 pytestmark = pytest.mark.anyio
 
@@ -127,3 +127,20 @@ async def test_a_value_that_cannot_be_sent_is_the_callers_error() -> None:
 async def test_the_base_url_is_a_plain_one(url: str) -> None:
     with pytest.raises(ValueError, match=rf"^base_url: expected http://host:port, got {url}$"):
         Client(url)
+
+
+async def test_a_request_that_is_given_up_while_it_leaves_closes_its_connection() -> None:
+    ours, theirs = memory_transport_pair()
+
+    async def connect() -> Transport:
+        return ours
+
+    async with Client(connect=connect) as client, anyio.create_task_group() as group:
+        # More than the pair holds, and nobody reads: sending it waits.
+        group.start_soon(client.call, CHAT_COMPLETIONS, chat_request(text="x" * 3_000_000))
+        await anyio.wait_all_tasks_blocked()
+        group.cancel_scope.cancel()
+    with anyio.fail_after(5):
+        await read_all(theirs)
+    with pytest.raises(TransportClosed):
+        await ours.receive()
