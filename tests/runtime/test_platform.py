@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import os
+import platform
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +14,12 @@ from typing import Any
 
 import pytest
 
-from foundry_runtime.platform import return_freed_memory, shared_library_name, usable_cores
+from foundry_runtime.platform import (
+    return_freed_memory,
+    return_large_memory_at_once,
+    shared_library_name,
+    usable_cores,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -138,3 +146,48 @@ def test_freed_memory_is_given_back_where_that_can_be_asked(monkeypatch: pytest.
 
 def test_this_machine_has_a_core() -> None:
     assert usable_cores() >= 1
+
+
+FREES_LARGE_BLOCKS_IN_A_THREAD = """
+import pathlib, sys, threading
+from foundry_runtime.platform import return_large_memory_at_once
+
+def resident():
+    status = pathlib.Path("/proc/self/status").read_text()
+    return int(status.partition("VmRSS:")[2].split()[0]) // 1024
+
+def work():
+    large, small = [b"x" * 16_000_000], []
+    large.clear()  # from here on the allocator would keep blocks of this size
+    for _ in range(40):
+        large.append(b"x" * 6_000_000)
+        small.append(b"x" * 100_000)  # lies between them, and stays
+    large.clear()
+    kept.append(small)
+
+kept = []
+if sys.argv[1] == "at once":
+    return_large_memory_at_once()
+before = resident()
+thread = threading.Thread(target=work)
+thread.start()
+thread.join()
+print(resident() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other allocators return large blocks by themselves")
+def test_large_memory_is_returned_at_once() -> None:
+    def kept(how: str) -> int:
+        command = [sys.executable, "-c", FREES_LARGE_BLOCKS_IN_A_THREAD, how]
+        return int(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
+
+    assert kept("at once") < 40
+    if platform.libc_ver()[0] == "glibc":
+        assert kept("as it is") > 100  # else there is nothing to be done, and the function can go
+
+
+def test_elsewhere_large_memory_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ctypes.CDLL", None)
+    for system in ("darwin", "win32"):
+        return_large_memory_at_once(system=system)

@@ -14,6 +14,7 @@ from anyio.abc import TaskStatus
 
 from foundry_runtime.models.directory import ModelDirectory
 from foundry_runtime.models.loading import ModelOpener
+from foundry_runtime.platform import return_large_memory_at_once
 from foundry_runtime.server import serve as serve_application
 from foundry_runtime.transport import Listener, open_tcp_listeners
 from foundry_runtime.wakeup import Doorbell
@@ -29,6 +30,7 @@ def prepare_process() -> None:
     sys.setswitchinterval(0.0005)
     # What was imported stays; looking it through at each full collection made the loop stand still for 60 ms.
     gc.freeze()
+    return_large_memory_at_once()
 
 
 @click.command()
