@@ -300,12 +300,14 @@ async def serve(
 
     async with application.running(), anyio.create_task_group() as all_of_it:
         async with anyio.create_task_group() as accepting:
-            for listener in listeners:
-                accepting.start_soon(listener.serve, serve_one)
-            task_status.started()
-            await stop.wait()
-            for listener in listeners:
-                await listener.aclose()
+            try:
+                for listener in listeners:
+                    accepting.start_soon(listener.serve, serve_one)
+                task_status.started()
+                await stop.wait()
+            finally:
+                for listener in listeners:
+                    await listener.aclose()  # does not wait, so that it happens when cancelled, too
             for served in connections:
                 served.stop()
             all_of_it.start_soon(_cancel_after, drain, accepting.cancel_scope)

@@ -10,7 +10,6 @@ loop for each item instead (`anyio.from_thread.run`) costs a hundred times that 
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Generic, TypeVar, cast, final
@@ -19,6 +18,8 @@ import anyio
 import anyio.lowlevel
 
 if TYPE_CHECKING:
+    import asyncio
+
     import trio
 
 __all__ = ["Doorbell", "Inbox", "Latch"]
@@ -30,8 +31,9 @@ def _scheduler() -> Callable[[Callable[[], object]], object]:
     """How to run a plain function in the current event loop, from any thread."""
     token = anyio.lowlevel.current_token()
     loop = getattr(token, "native_token", token)  # anyio before 4.11 gave the loop's own object
-    if isinstance(loop, asyncio.AbstractEventLoop):
-        return loop.call_soon_threadsafe
+    # Told apart by what they can do: importing asyncio to ask would load it for programs that run trio.
+    if hasattr(loop, "call_soon_threadsafe"):
+        return cast("asyncio.AbstractEventLoop", loop).call_soon_threadsafe
     return cast("trio.lowlevel.TrioToken", loop).run_sync_soon
 
 

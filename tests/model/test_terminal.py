@@ -71,7 +71,9 @@ def test_ctrl_c_stops_the_answer_and_not_the_chat(default_home: Path, runtime: s
         terminal.wait_for(r"dog\..*[a-z]+ [a-z]+ [a-z]+ [a-z]+")
         terminal.type("\x03")
         terminal.wait_for("\n> ")
-        terminal.type("half a question\x03")
+        terminal.type("half a question")
+        terminal.wait_for("half a question")  # the prompt may be shown before the keyboard is listened to
+        terminal.type("\x03")
         terminal.wait_for("> ")
         terminal.type("Stopped at once.\n\x03")
         terminal.wait_for("\n> ")

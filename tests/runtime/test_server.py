@@ -231,3 +231,13 @@ async def test_over_tcp_stopping_does_not_cut_an_answer_that_its_client_reads_sl
         answer += await read_all(transport)
         await transport.aclose()
     assert text.encode() in answer
+
+
+async def test_a_cancelled_server_leaves_no_listener_open() -> None:
+    listeners = await open_tcp_listeners("127.0.0.1", 0)
+    async with anyio.create_task_group() as group:
+        group.start_soon(serve, make_test_application(), listeners)
+        await anyio.wait_all_tasks_blocked()
+        group.cancel_scope.cancel()
+    with pytest.raises(OSError, match=r"127\.0\.0\.1:"):
+        await Client(f"http://127.0.0.1:{listeners[0].port}").call(CHAT_COMPLETIONS, chat_request())

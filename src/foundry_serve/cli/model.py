@@ -124,6 +124,10 @@ def import_(
     work = partial(import_model, directory, source, model_id=model_id, weights=weights)
     folder = _make(lambda progress: work(progress=progress), runtime)
     click.echo(f"{folder.id} is in {folder.path}")
+    if not (folder.path / "chat_template.jinja").exists():
+        click.echo(
+            f"foundry: {source} has no chat template: the model cannot chat until it gets one", err=True
+        )
 
 
 def _make(work: Callable[[Progress], Awaitable[ModelFolder]], runtime: Runtime) -> ModelFolder:

@@ -11,6 +11,7 @@ from foundry_runtime.models.names import (
     canonical_id,
     is_meant,
     version_of,
+    versioned_id,
 )
 
 
@@ -59,3 +60,14 @@ def test_an_alias_is_the_id_without_its_version_but_the_default_models_is_short(
     assert alias_of("phi-4-cpu:2") == "phi-4-cpu"
     assert alias_of(DEFAULT_ID) == "smollm2-135m"
     assert alias_of(DEFAULT_ID.upper()) == "smollm2-135m"
+
+
+@pytest.mark.parametrize(("name", "expected"), [("a", "a:1"), ("a:2", "a:2"), ("A b", "A b:1")])
+def test_an_id_without_a_version_gets_version_1(name: str, expected: str) -> None:
+    assert versioned_id(name) == expected
+
+
+@pytest.mark.parametrize("name", ["a:b", "a:", "a:1:b"])
+def test_a_version_is_a_number(name: str) -> None:
+    with pytest.raises(ValueError, match=f"^model id: expected NAME or NAME:NUMBER, got {name}$"):
+        versioned_id(name)
