@@ -67,6 +67,15 @@ def test_without_a_prompt_each_line_is_a_question(tiny_home: ModelDirectory) -> 
     assert done.stdout != first * 2
 
 
+@pytest.mark.skipif(os.name == "nt", reason="needs a shell that closes descriptors")
+def test_a_chat_with_closed_input_ends_at_once(tiny_home: ModelDirectory) -> None:
+    command = ["sh", "-c", 'exec "$@" <&-', "sh", *FOUNDRY, "model", "run", MODEL_ID]
+    done = subprocess.run(
+        command, env=environment(tiny_home.home), capture_output=True, encoding="utf-8", check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
 def test_a_question_that_cannot_be_answered_does_not_end_a_chat(tiny_home: ModelDirectory) -> None:
     options = ("--temperature", 0, "--max-tokens", 4)
     done = foundry(tiny_home.home, "model", "run", MODEL_ID, *options, given=f"{'x y ' * 600}\nHello\n")

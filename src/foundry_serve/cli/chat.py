@@ -154,9 +154,10 @@ def converse(chat: Chat) -> None:
 
     Ctrl-C at the prompt takes the line back; a question that cannot be answered does not end the chat.
     """
+    if not isinstance(sys.stdin, io.TextIOWrapper):
+        return  # the input was closed before the program began
+    sys.stdin.reconfigure(errors="replace")  # bytes that are no text end no chat
     prompt = ""
-    if isinstance(sys.stdin, io.TextIOWrapper):
-        sys.stdin.reconfigure(errors="replace")  # bytes that are no text end no chat
     if sys.stdin.isatty():
         with suppress(ImportError):
             import readline  # noqa: F401, PLC0415 - gives `input` a history and editing; Windows has its own

@@ -89,11 +89,6 @@ class Tokenizer:
             further=_further(path, core),
         )
 
-    @property
-    def vocabulary_size(self) -> int:
-        """How many ids `token_bytes` knows: 0 up to one less."""
-        return len(self.token_bytes)
-
     def encode_pieces(self, pieces: Sequence[str]) -> list[array[int]]:
         """Encode each piece for itself, as text: no special tokens come of it.
 
