@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -36,10 +37,24 @@ class Terminal:
     def type(self, keys: str) -> None:
         os.write(self._descriptor, keys.encode())
 
-    def wait_for(self, pattern: str) -> None:
-        """Read until what is shown since the last wait matches."""
+    def wait_for(self, pattern: str, *, press: str = "") -> None:
+        """Read until what is shown since the last wait matches.
+
+        Args:
+            pattern: What to wait for.
+            press: Typed first, and again after each silence: a prompt notices an interrupt only while it
+                listens to the keyboard, which it does a moment after it was shown.
+        """
         begin = len(self.shown)
+        self.type(press)
+        silences = 0
         while not re.search(pattern, self.shown[begin:], re.DOTALL):
+            if not select.select([self._descriptor], [], [], 0.3)[0]:
+                silences += 1
+                if silences == 300:
+                    pytest.fail(f"nothing more is shown after {self.shown!r}")
+                self.type(press)
+                continue
             try:
                 self.shown += os.read(self._descriptor, 65536).decode("utf-8", "replace")
             except OSError:
@@ -72,11 +87,10 @@ def test_ctrl_c_stops_the_answer_and_not_the_chat(default_home: Path, runtime: s
         terminal.type("\x03")
         terminal.wait_for("\n> ")
         terminal.type("half a question")
-        terminal.wait_for("half a question")  # the prompt may be shown before the keyboard is listened to
-        terminal.type("\x03")
-        terminal.wait_for("> ")
-        terminal.type("Stopped at once.\n\x03")
-        terminal.wait_for("\n> ")
+        terminal.wait_for("half a question")
+        terminal.wait_for("> ", press="\x03")
+        terminal.type("Stopped at once.\n")
+        terminal.wait_for("\n> ", press="\x03")
         terminal.type("Name three primary colors\n")
         terminal.wait_for("(?i)(red|blue|yellow).*\n> ")
         terminal.type("/exit\n")

@@ -166,15 +166,13 @@ def converse(chat: Chat) -> None:
     while True:
         try:
             question = input(prompt).strip()
+            if question == "/exit":
+                return
+            if question:
+                chat.ask(question)
         except KeyboardInterrupt:
             click.echo()
-            continue
         except EOFError:
             return
-        if question == "/exit":
-            return
-        if question:
-            try:
-                chat.ask(question)
-            except ServerFailure as error:
-                click.echo(f"foundry: {error}", err=True)
+        except ServerFailure as error:
+            click.echo(f"foundry: {error}", err=True)
