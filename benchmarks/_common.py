@@ -33,6 +33,7 @@ from foundry_runtime.models.folder import ModelFolder
 
 HERE: Final = Path(__file__).resolve().parent
 DEFAULT_MODEL: Final = "smollm2-135m"
+_LAST_CHUNK: Final = b"\r\n0\r\n\r\n"
 _PACKAGES: Final = ("onnxruntime-genai", "onnxruntime", "tokenizers", "numpy", "anyio", "trio", "h11")
 
 
@@ -120,26 +121,27 @@ class Connection:
         )
         sent = perf_counter()
         self._socket.sendall(head.encode() + request)
-        data = bytearray(self._read())
+        pieces = [self._read()]
         first = perf_counter()
-        while not _is_whole(data):
-            data += self._read()
-        reply = Reply(sent, first, perf_counter(), bytes(data))
+        while b"\r\n\r\n" not in pieces[0]:
+            pieces[0] += self._read()
+        length = re.search(rb"(?i)\r\ncontent-length: (\d+)", pieces[0])
+        if length is None:
+            while not pieces[-1].endswith(_LAST_CHUNK) and not b"".join(pieces[-2:]).endswith(_LAST_CHUNK):
+                pieces.append(self._read())
+        else:
+            missing = pieces[0].index(b"\r\n\r\n") + 4 + int(length[1]) - len(pieces[0])
+            while missing > 0:
+                pieces.append(self._read())
+                missing -= len(pieces[-1])
+        reply = Reply(sent, first, perf_counter(), b"".join(pieces))
         assert reply.status in expect, f"expected a status of {expect}, got {reply.data[:1000]!r}"
         return reply
 
     def _read(self) -> bytes:
-        data = self._socket.recv(1 << 16)
+        data = self._socket.recv(1 << 14)
         assert data, "the server closed the connection"
         return data
-
-
-def _is_whole(data: bytearray) -> bool:
-    length = re.search(rb"(?i)\r\ncontent-length: (\d+)", data[:2000])
-    if length is None:
-        return data.endswith(b"0\r\n\r\n")
-    end = data.find(b"\r\n\r\n")
-    return end >= 0 and len(data) >= end + 4 + int(length[1])
 
 
 def chat_request(model: str, messages: Sequence[object], **options: object) -> bytes:

@@ -1,6 +1,6 @@
 """How many tokens a second come out of the whole server, against the engine alone.
 
-Run: `python benchmarks/generation.py`. One stream at a time: the same greedy answer of 128 tokens from a bare
+Run: `python benchmarks/generation.py`. One stream at a time: the same greedy answer of 256 tokens from a bare
 loop around the engine (`_bare_engine.py`), from `foundry serve` on asyncio and from `foundry serve` on trio,
 each a process of its own, in turns; the client is a plain socket in this process. The exit status is 1 when
 a server has less than 0.95 of the engine's tokens a second. Tokens drawn at random are shown beside it.
@@ -30,8 +30,8 @@ from _common import (
     user,
 )
 
-RUNS = 9
-TOKENS = 128
+RUNS = 7
+TOKENS = 256
 LEAST = 0.95
 BARE = "engine alone, greedy"
 RUNTIMES = ("asyncio", "trio")
