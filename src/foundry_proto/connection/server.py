@@ -111,6 +111,8 @@ class ServerConnection:
     """What h11 was given last of a chunked body, and four bytes before it."""
     _last: bool = field(init=False, default=False)
     """Whether the connection ends with this answer."""
+    _chunked: bool = field(init=False, default=False)
+    """Whether the answer's body is framed in chunks."""
     _eof: bool = field(init=False, default=False)
     _told_of_eof: bool = field(init=False, default=False)
     _unsent: list[tuple[bytearray, float]] = field(init=False, factory=list)
@@ -353,6 +355,9 @@ class ServerConnection:
             match piece:
                 case Start():
                     return self._start(piece)
+                case Data() if self._chunked and piece.data:
+                    # As h11 writes it (RFC 9112, section 7.1), in a fifth of the time: once a token.
+                    return b"%x\r\n%b\r\n" % (len(piece.data), piece.data)
                 case Data():
                     return bytes(self._http.send(h11.Data(data=piece.data)) or b"")
                 case End():
@@ -371,7 +376,10 @@ class ServerConnection:
             headers=[*self._headers(), *piece.headers, *close],
             reason=status_phrase(piece.status),
         )
-        return bytes(self._http.send(start) or b"")
+        head = bytes(self._http.send(start) or b"")
+        # Which framing the answer gets depends on the request's version, too: h11 has decided it.
+        self._chunked = b"\r\nTransfer-Encoding: chunked\r\n" in head
+        return head
 
     def _answered(self) -> None:
         """The answer is whole: wait for the next request, or for the rest of this one's body, or close."""
