@@ -7,7 +7,7 @@ import re
 import select
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -37,23 +37,31 @@ class Terminal:
     def type(self, keys: str) -> None:
         os.write(self._descriptor, keys.encode())
 
-    def wait_for(self, pattern: str, *, press: str = "") -> None:
+    def interrupt_until(self, pattern: str) -> None:
+        """Press Ctrl-C until it is noticed: the shown text matches.
+
+        A prompt notices an interrupt only while it listens to the keyboard, which it does a moment after it
+        was shown. And where the terminal throws away keys, as it does at Ctrl-C, of which readline has heard
+        already, readline waits for another key before it can be interrupted: Ctrl-U is one, and harmless.
+        """
+        self.wait_for(pattern, press=("\x03", "\x15"))
+
+    def wait_for(self, pattern: str, *, press: Sequence[str] = ("",)) -> None:
         """Read until what is shown since the last wait matches.
 
         Args:
             pattern: What to wait for.
-            press: Typed first, and again after each silence: a prompt notices an interrupt only while it
-                listens to the keyboard, which it does a moment after it was shown.
+            press: The first is typed at once, and after each silence the next of them, round and round.
         """
         begin = len(self.shown)
-        self.type(press)
+        self.type(press[0])
         silences = 0
         while not re.search(pattern, self.shown[begin:], re.DOTALL):
             if not select.select([self._descriptor], [], [], 0.3)[0]:
                 silences += 1
                 if silences == 300:
                     pytest.fail(f"nothing more is shown after {self.shown!r}")
-                self.type(press)
+                self.type(press[silences % len(press)])
                 continue
             try:
                 self.shown += os.read(self._descriptor, 65536).decode("utf-8", "replace")
@@ -88,9 +96,9 @@ def test_ctrl_c_stops_the_answer_and_not_the_chat(default_home: Path, runtime: s
         terminal.wait_for("\n> ")
         terminal.type("half a question")
         terminal.wait_for("half a question")
-        terminal.wait_for("> ", press="\x03")
+        terminal.interrupt_until("> ")
         terminal.type("Stopped at once.\n")
-        terminal.wait_for("\n> ", press="\x03")
+        terminal.interrupt_until("\n> ")
         terminal.type("Name three primary colors\n")
         terminal.wait_for("(?i)(red|blue|yellow).*\n> ")
         terminal.type("/exit\n")
