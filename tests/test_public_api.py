@@ -53,6 +53,15 @@ PACKAGES: Final[dict[str, list[str]]] = {
         "encode_progress",
     ],
     "foundry_proto.connection": ["ClientConnection", "Limits", "Phase", "ServerConnection", "Write"],
+    "foundry_proto.operations": [
+        "CHAT_COMPLETIONS",
+        "DOCUMENTED",
+        "MAX_REQUEST_BODY",
+        "Match",
+        "Operation",
+        "Operations",
+        "Profile",
+    ],
     "foundry_proto.exchange": [
         "MAX_QUERY_WORDS",
         "Answer",

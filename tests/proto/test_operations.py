@@ -236,9 +236,10 @@ def test_rows_that_cannot_be_told_apart_are_refused(
 
 
 def test_a_table_is_extended_into_a_new_one() -> None:
-    operations = DOCUMENTED + [COPY]  # noqa: RUF005 - an Operations is no list
+    table = Operations([CHAT_COMPLETIONS])
+    operations = table + [COPY]  # noqa: RUF005 - an Operations is no list
     assert list(operations) == [CHAT_COMPLETIONS, COPY]
-    assert list(DOCUMENTED) == [CHAT_COMPLETIONS]
+    assert list(table) == [CHAT_COMPLETIONS]
     with pytest.raises(ValueError, match=r"^copy: another row has this name$"):
         operations + [COPY]  # noqa: RUF005
 

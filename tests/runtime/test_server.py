@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from foundry_proto.messages.completions import ChatCompletion
-from foundry_proto.operations import CHAT_COMPLETIONS, DOCUMENTED, Operations
+from foundry_proto.operations import CHAT_COMPLETIONS, Operations
 from foundry_runtime.application import Application
 from foundry_runtime.client import Client, ServerFailure
 from foundry_runtime.server import serve
@@ -176,7 +176,8 @@ async def test_an_application_that_does_not_run_says_so() -> None:
 
 
 @pytest.mark.parametrize(
-    ("operations", "handlers"), [(DOCUMENTED, {}), (Operations([]), {"chat_completions": None})]
+    ("operations", "handlers"),
+    [(Operations([CHAT_COMPLETIONS]), {}), (Operations([]), {"chat_completions": None})],
 )
 def test_every_operation_has_one_handler_and_every_handler_an_operation(
     operations: Operations, handlers: dict[str, None]

@@ -13,7 +13,7 @@ from attrs import define, field
 from foundry_proto.chat.chat_stream import Identity, answer_to
 from foundry_proto.events import Request
 from foundry_proto.messages.chat import ChatCompletionRequest, UserMessage
-from foundry_proto.operations import DOCUMENTED
+from foundry_proto.operations import CHAT_COMPLETIONS, Operations
 from foundry_runtime.application import Application, Send
 
 __all__ = ["Journal", "chat_request", "make_test_application"]
@@ -40,7 +40,7 @@ def make_test_application() -> Application[Journal]:
     async def lifespan(_: TaskGroup) -> AsyncIterator[Journal]:
         yield Journal()
 
-    return Application(DOCUMENTED, {"chat_completions": _chat}, lifespan)
+    return Application(Operations([CHAT_COMPLETIONS]), {"chat_completions": _chat}, lifespan)
 
 
 async def _chat(journal: Journal, request: Request[ChatCompletionRequest], send: Send) -> None:

@@ -15,7 +15,7 @@ from foundry_proto.codec import ContentError, decode, encode
 from foundry_proto.errors import RemoteProtocolError
 from foundry_proto.events import Failure, StreamEnd, StreamItem
 from foundry_proto.lines import LineBuffer
-from foundry_proto.operations import DOCUMENTED, Operation, Operations
+from foundry_proto.operations import CHAT_COMPLETIONS, Operation, Operations
 from foundry_proto.sentinels import ABSENT, NEED_DATA, Absent, NeedData
 from foundry_proto.streams import StreamDecoder
 
@@ -163,5 +163,5 @@ FOLLOW: Operation[None, None, Widget] = Operation(
     heading="Widgets",
 )
 
-FAKES: Operations = DOCUMENTED + [FIND, PUT, DROP, COPY, FOLLOW]  # noqa: RUF005 - an Operations is no list
+FAKES: Operations = Operations([CHAT_COMPLETIONS, FIND, PUT, DROP, COPY, FOLLOW])
 """The documented operations and the tests' own."""

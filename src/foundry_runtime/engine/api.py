@@ -10,10 +10,14 @@ any job is unfinished. A step is bounded in time (about 100 ms), so that a cance
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal, Protocol
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Literal, Protocol
 
-from attrs import define, frozen
+from attrs import define, field, frozen
+
+if TYPE_CHECKING:  # an engine without logits needs no numpy
+    import numpy as np
+    import numpy.typing as npt
 
 __all__ = [
     "Counters",
@@ -23,12 +27,15 @@ __all__ = [
     "Failed",
     "FinishReason",
     "Finished",
+    "Grammar",
+    "Guide",
     "Job",
     "ModelLoadError",
     "Refused",
     "Sampling",
     "Started",
     "Token",
+    "TokenLogprobs",
 ]
 
 FinishReason = Literal["stop", "length"]
@@ -68,8 +75,44 @@ class Sampling:
     """Nucleus: the smallest set of likeliest tokens whose probabilities reach this sum; 1 keeps all."""
     top_k: int = 0
     """How many of the likeliest tokens are kept; 0 keeps all."""
+    min_p: float = 0.0
+    """Keeps the tokens whose probability is at least this part of the likeliest one's; 0 keeps all."""
+    repetition_penalty: float = 1.0
+    """Divides a positive logit, and multiplies a negative one, of each token that the prompt or the answer
+    has; 1 changes nothing."""
+    presence_penalty: float = 0.0
+    """Subtracted from the logit of each token that was generated."""
+    frequency_penalty: float = 0.0
+    """Subtracted from a token's logit once for each time that it was generated."""
+    logit_bias: Mapping[int, float] = field(factory=dict)
+    """Token id to what is added to its logit; -100 excludes it in practice, 100 all others."""
     seed: int | None = None
     """Equal seeds give equal draws for equal jobs; `None` draws differently each time."""
+
+
+class Guide(Protocol):
+    """How far one sequence has come in its grammar; used by the engine's thread alone."""
+
+    def constrain(self, logits: npt.NDArray[np.float32]) -> None:
+        """Make `-inf` of the logits of all tokens that the grammar does not allow next, in place."""
+        ...
+
+    def accept(self, token: int) -> None:
+        """Take the token that was chosen, which the grammar allows."""
+        ...
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing may follow: the sequence has ended, even without an end token."""
+        ...
+
+
+class Grammar(Protocol):
+    """What a sequence must look like: compiled before its job, and shared by any number of them."""
+
+    def begin(self) -> Guide:
+        """Start at the grammar's beginning, for one job; cheap enough for an engine's thread."""
+        ...
 
 
 @frozen(kw_only=True, eq=False)
@@ -81,6 +124,11 @@ class Job:
     max_tokens: int
     """How many tokens may be generated, at least one, the end token not counted."""
     sampling: Sampling
+    grammar: Grammar | None = None
+    """What the answer must look like; `None` leaves it free."""
+    logprobs: int | None = None
+    """How many of the likeliest tokens are told beside each generated one; 0 tells the logarithm of its own
+    probability alone, `None` nothing."""
 
 
 @frozen(kw_only=True)
@@ -93,11 +141,25 @@ class Started:
 
 
 @frozen(kw_only=True)
+class TokenLogprobs:
+    """How likely a generated token was, and which were likelier: natural logarithms of probabilities.
+
+    Choice: the model's own probabilities are told, before temperature, penalties, bias and grammar.
+    """
+
+    logprob: float
+    top: Sequence[tuple[int, float]] = ()
+    """Token ids with their logprobs, likeliest first; as many as the job asked for."""
+
+
+@frozen(kw_only=True)
 class Token:
     """One generated token of one job; the end token is never handed out."""
 
     job: Job
     id: int
+    logprobs: TokenLogprobs | None = None
+    """Where the job asked for them."""
 
 
 @frozen(kw_only=True)

@@ -26,6 +26,7 @@ from foundry_runtime.engine.api import (
     Job,
     Started,
     Token,
+    TokenLogprobs,
 )
 
 __all__ = ["Broken", "Deliver", "Delivery", "Delta", "Done", "Driver", "TextStream"]
@@ -40,6 +41,8 @@ class Delta:
     answer's last delta, when its last tokens gave no text."""
     tokens: tuple[int, ...]
     """The ids taken in since the previous delta, those whose text was held back until now included."""
+    logprobs: tuple[TokenLogprobs, ...] = ()
+    """One for each of the tokens, where the job asked for them."""
 
 
 @frozen(kw_only=True)

@@ -1,9 +1,10 @@
-"""The table: one row per endpoint, from which routing, client, server and documents derive.
+"""What a row of the table is, and how a path leads to it.
 
-Knows: which operations there are, and everything about each that is not behaviour.
-Refuses to know: what a handler does, and how bytes are framed.
+Knows: everything about an endpoint that is not behaviour.
+Refuses to know: which endpoints there are (the modules beside this one), what a handler does, and how bytes
+are framed.
 
-An `Operations` is a value: this package ships the documented rows, a product or an embedder adds its own.
+An `Operations` is a value: this package ships its rows, a product or an embedder adds its own.
 A path is matched raw: it is split at `/` first and each segment decoded once, so that `%2f` never makes a
 segment (RFC 3986, section 2.4). Of several rows that fit, the one counts that is literal where they first
 differ.
@@ -19,20 +20,10 @@ from urllib.parse import quote, unquote_to_bytes
 from attrs import field, frozen
 
 from foundry_proto.errors import LocalProtocolError
-from foundry_proto.messages.chat import ChatCompletionRequest
-from foundry_proto.messages.completions import ChatCompletion, ChatCompletionChunk
 from foundry_proto.messages.errors import ErrorFamily
-from foundry_proto.streams import SSE_JSON, StreamFormat
+from foundry_proto.streams import StreamFormat
 
-__all__ = [
-    "CHAT_COMPLETIONS",
-    "DOCUMENTED",
-    "MAX_REQUEST_BODY",
-    "Match",
-    "Operation",
-    "Operations",
-    "Profile",
-]
+__all__ = ["MAX_REQUEST_BODY", "Match", "Operation", "Operations", "Profile"]
 
 RequestT = TypeVar("RequestT")
 ResponseT = TypeVar("ResponseT")
@@ -201,20 +192,3 @@ def _fits(shape: _Shape, segments: Sequence[str]) -> bool:
         segment != "" if part is None else part == segment
         for part, segment in zip(shape, segments, strict=True)
     )
-
-
-CHAT_COMPLETIONS: Final[Operation[ChatCompletionRequest, ChatCompletion, ChatCompletionChunk]] = Operation(
-    name="chat_completions",
-    methods=("POST",),
-    path="/v1/chat/completions",
-    request=ChatCompletionRequest,
-    response=ChatCompletion,
-    item=ChatCompletionChunk,
-    stream=SSE_JSON,
-    streams=lambda request: request.stream is True,
-    long=True,
-    heading="POST /v1/chat/completions",
-)
-
-DOCUMENTED: Final = Operations([CHAT_COMPLETIONS])
-"""The operations of the REST reference page that this package speaks."""
