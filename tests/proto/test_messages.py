@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from foundry_proto.codec import ContentError, decode, encode
-from foundry_proto.messages import chat, completions, errors
+from foundry_proto.messages import chat, completions, errors, models, service
 from foundry_proto.messages.chat import (
     MAX_MESSAGES,
     ChatCompletionRequest,
@@ -134,7 +134,9 @@ def classes(*modules: ModuleType) -> list[type]:
     ]
 
 
-@pytest.mark.parametrize("cls", classes(chat, completions, errors), ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize(
+    "cls", classes(chat, completions, errors, models, service), ids=lambda cls: cls.__name__
+)
 @settings(deadline=None, max_examples=15, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_every_message_is_what_its_json_says(cls: type, data: st.DataObject) -> None:
