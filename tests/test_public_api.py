@@ -98,6 +98,13 @@ PACKAGES: Final[dict[str, list[str]]] = {
         "serve_connection",
     ],
     "foundry_runtime.engine.genai": ["GenaiEngine"],
+    "foundry_runtime.platform": [
+        "return_freed_memory",
+        "return_large_memory_at_once",
+        "shared_library_name",
+        "try_lock",
+        "usable_cores",
+    ],
     "foundry_runtime.transport": [
         "Handler",
         "Listener",

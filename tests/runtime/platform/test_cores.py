@@ -1,12 +1,9 @@
-"""What the systems do their own way; those that are not this one run with their system calls replaced."""
+"""How many cores count; systems that are not this one run with their system calls replaced."""
 
 from __future__ import annotations
 
 import ctypes
 import os
-import platform
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,12 +11,7 @@ from typing import Any
 
 import pytest
 
-from foundry_runtime.platform import (
-    return_freed_memory,
-    return_large_memory_at_once,
-    shared_library_name,
-    usable_cores,
-)
+from foundry_runtime.platform import usable_cores
 
 
 @pytest.fixture(autouse=True)
@@ -38,18 +30,6 @@ def machine(root: Path, membership: str, **files: str) -> dict[str, Any]:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     return {"system": "linux", "proc": root / "proc", "cgroup": root / "cgroup"}
-
-
-@pytest.mark.parametrize(
-    ("system", "name"),
-    [
-        ("linux", "libonnxruntime-genai.so"),
-        ("darwin", "libonnxruntime-genai.dylib"),
-        ("win32", "onnxruntime-genai.dll"),
-    ],
-)
-def test_each_system_names_libraries_its_own_way(system: str, name: str) -> None:
-    assert shared_library_name("onnxruntime-genai", system=system) == name
 
 
 def test_without_control_groups_the_affinity_counts(tmp_path: Path) -> None:
@@ -134,60 +114,5 @@ def test_windows_counts_the_affinity_mask(
     assert usable_cores(system="win32", proc=tmp_path, cgroup=tmp_path) == cores
 
 
-def test_freed_memory_is_given_back_where_that_can_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[int] = []
-    libraries: list[SimpleNamespace] = [SimpleNamespace(malloc_trim=asked.append), SimpleNamespace()]
-    monkeypatch.setattr(ctypes, "CDLL", lambda _: libraries.pop(0))
-    for system in ("win32", "darwin", "linux", "linux"):  # the second Linux has another C library
-        return_freed_memory(system=system)
-    assert asked == [0]
-    assert not libraries
-
-
 def test_this_machine_has_a_core() -> None:
     assert usable_cores() >= 1
-
-
-FREES_LARGE_BLOCKS_IN_A_THREAD = """
-import pathlib, sys, threading
-from foundry_runtime.platform import return_large_memory_at_once
-
-def resident():
-    status = pathlib.Path("/proc/self/status").read_text()
-    return int(status.partition("VmRSS:")[2].split()[0]) // 1024
-
-def work():
-    large, small = [b"x" * 16_000_000], []
-    large.clear()  # from here on the allocator would keep blocks of this size
-    for _ in range(40):
-        large.append(b"x" * 6_000_000)
-        small.append(b"x" * 100_000)  # lies between them, and stays
-    large.clear()
-    kept.append(small)
-
-kept = []
-if sys.argv[1] == "at once":
-    return_large_memory_at_once()
-before = resident()
-thread = threading.Thread(target=work)
-thread.start()
-thread.join()
-print(resident() - before)
-"""
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="other allocators return large blocks by themselves")
-def test_large_memory_is_returned_at_once() -> None:
-    def kept(how: str) -> int:
-        command = [sys.executable, "-c", FREES_LARGE_BLOCKS_IN_A_THREAD, how]
-        return int(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
-
-    assert kept("at once") < 40
-    if platform.libc_ver()[0] == "glibc":
-        assert kept("as it is") > 100  # else there is nothing to be done, and the function can go
-
-
-def test_elsewhere_large_memory_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ctypes.CDLL", None)
-    for system in ("darwin", "win32"):
-        return_large_memory_at_once(system=system)

@@ -1,8 +1,6 @@
-"""The one place for what Linux, macOS and Windows do their own way.
+"""How many cores this process may use.
 
-Knows: how a shared library's file is called, how many cores this process may use, how freed memory is given
-back, and how one process at a time is let in. Refuses to know: what the library is for, what the cores will
-do, and what the lock guards.
+Knows: affinity, and the CPU quotas of Linux' control groups. Refuses to know: what the cores will do.
 
 Cores count twice over: one thread too many makes a model five times slower, because the threads of a matrix
 product wait for the one that is not running. So a container's share counts, not the machine's processors.
@@ -15,29 +13,9 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, Final
+from typing import Any
 
-if sys.platform == "win32":
-    import msvcrt
-else:
-    import fcntl
-
-__all__ = [
-    "return_freed_memory",
-    "return_large_memory_at_once",
-    "shared_library_name",
-    "try_lock",
-    "usable_cores",
-]
-
-
-def shared_library_name(stem: str, *, system: str = sys.platform) -> str:
-    """The file name of a shared library: `libSTEM.so`, `libSTEM.dylib` or `STEM.dll`."""
-    if system == "win32":
-        return f"{stem}.dll"
-    if system == "darwin":
-        return f"lib{stem}.dylib"
-    return f"lib{stem}.so"
+__all__ = ["usable_cores"]
 
 
 def usable_cores(
@@ -60,34 +38,6 @@ def usable_cores(
     for quota in _cgroup_quotas(proc, cgroup):
         cores = min(cores, int(quota))
     return max(cores, 1)
-
-
-def return_freed_memory(*, system: str = sys.platform) -> None:
-    """Give memory that was freed back to the system, after much of it was.
-
-    GNU's allocator keeps freed memory between pieces that are in use: 40 MB after a small model. The others
-    return it by themselves, or offer no way to ask.
-    """
-    if system == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-        if trim is not None:
-            trim(0)
-
-
-def return_large_memory_at_once(*, system: str = sys.platform) -> None:
-    """Have the system get back each large block of memory when it is freed: for a program, not a library.
-
-    GNU's allocator learns from each large block that it frees to keep the next ones, and keeps what a thread
-    freed between pieces that are in use: after long answers a server held three times the memory it needs.
-    """
-    if system == "linux":
-        set_option = getattr(ctypes.CDLL(None), "mallopt", None)
-        if set_option is not None:
-            set_option(_M_MMAP_THRESHOLD, 1024 * 1024)
-
-
-_M_MMAP_THRESHOLD: Final = -3
-"""`malloc.h`'s name for: blocks of this many bytes and more are mapped, each by itself."""
 
 
 def _affinity() -> int:
@@ -143,25 +93,3 @@ def _read(path: Path) -> str:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
-
-
-def try_lock(file: BinaryIO) -> bool:
-    """Take an open file's lock, unless another process, or another open file of this one, has it.
-
-    The lock goes when the file is closed, and with the process, however that ends.
-
-    Args:
-        file: Open for writing. What it holds does not matter; it must not be deleted while others may wait.
-    """
-    if sys.platform == "win32":
-        file.seek(0)
-        try:
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        except PermissionError:
-            return False
-    else:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-    return True
