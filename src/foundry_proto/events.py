@@ -51,6 +51,8 @@ class Head:
     query: object
     """An instance of the operation's `query` class, from the path's and the query string's words."""
     headers: Headers = ()
+    client: str | None = None
+    """Whose request it is: the address that who owns the connection gave, such as `127.0.0.1:50123`."""
 
 
 @frozen(kw_only=True)

@@ -10,6 +10,7 @@ generator: a cancel scope must not be left open across a yield.
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -54,7 +55,25 @@ Lifespan = Callable[[TaskGroup], AbstractAsyncContextManager[ContextT]]
 
 _LAST: Final = (Response, StreamEnd, Failure)
 _NOT_RUNNING: Final = Failure(status=503, message="the server is not running", type="server_error")
+_NOT_LOCAL: Final = Failure(
+    status=403,
+    message="expected a client on the server's own machine: this route serves loopback addresses alone",
+    code="forbidden",
+)
 _FAILED: Final = Failure(status=500, message="the server failed on this request", type="server_error")
+
+
+def _is_local(client: str | None) -> bool:
+    """Whether a peer's address is a loopback one, so that it can only be on this machine.
+
+    Choice: a peer without an address, as on a Unix socket, may stand for anybody: proxies listen there.
+    """
+    host = (client or "").rpartition(":")[0].strip("[]").partition("%")[0]
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
 class Application(Generic[ContextT]):
@@ -100,9 +119,13 @@ class Application(Generic[ContextT]):
                     self._running.clear()
             task_group.cancel_scope.cancel()
 
-    def check(self, head: Head) -> Failure | None:  # noqa: ARG002 - the place where it will be looked at
+    def check(self, head: Head) -> Failure | None:
         """Decide, before a byte of the body is read, whether this request is served; `None` if it is."""
-        return None if self._running else _NOT_RUNNING
+        if not self._running:
+            return _NOT_RUNNING
+        if head.operation.local and not _is_local(head.client):
+            return _NOT_LOCAL
+        return None
 
     async def handle(self, request: Request[Any], send: Send) -> None:
         """Serve one request to its end.

@@ -110,7 +110,10 @@ class _Served:
 
     def __attrs_post_init__(self) -> None:
         self._connection = ServerConnection(
-            self._application.operations, limits=self._limits, headers=_standard_headers
+            self._application.operations,
+            limits=self._limits,
+            headers=_standard_headers,
+            client=self._transport.peer,
         )
 
     def stop(self) -> None:

@@ -239,6 +239,8 @@ def test_a_table_is_extended_into_a_new_one() -> None:
     table = Operations([CHAT_COMPLETIONS])
     operations = table + [COPY]  # noqa: RUF005 - an Operations is no list
     assert list(operations) == [CHAT_COMPLETIONS, COPY]
+    both = Operations([CHAT_COMPLETIONS], not_yet=["/a", "/b"]) + Operations([COPY], not_yet=["/b", "/c"])
+    assert (list(both), both.not_yet) == ([CHAT_COMPLETIONS, COPY], ("/a", "/b", "/c"))
     assert list(table) == [CHAT_COMPLETIONS]
     with pytest.raises(ValueError, match=r"^copy: another row has this name$"):
         operations + [COPY]  # noqa: RUF005

@@ -54,6 +54,12 @@ def test_a_request_is_answered_and_the_connection_goes_on() -> None:
     assert driver.output == OK_BYTES * 2
 
 
+def test_every_request_of_a_connection_is_its_peers() -> None:
+    driver = Driver(ServerConnection(FAKES, client="[::1]:50123"))
+    driver.feed(GET * 2)
+    assert [event.client for event in driver.events if isinstance(event, Head)] == ["[::1]:50123"] * 2
+
+
 def test_a_request_is_being_answered_until_the_answer_is_whole() -> None:
     connection = ServerConnection(FAKES)
     connection.receive_data(COPY)

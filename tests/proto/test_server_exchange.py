@@ -12,7 +12,7 @@ from foundry_proto.errors import LocalProtocolError
 from foundry_proto.events import Failure, Head, Headers, Request, Response, header
 from foundry_proto.exchange import MAX_QUERY_WORDS, End, ServerExchange, Start
 from foundry_proto.messages.chat import ChatCompletionRequest, UserMessage
-from foundry_proto.operations import CHAT_COMPLETIONS, DOCUMENTED
+from foundry_proto.operations import CHAT_COMPLETIONS, DOCUMENTED, Operations
 from tests.support.connections import headed
 from tests.support.fakes import FAKES, FIND, WidgetWords
 
@@ -38,6 +38,36 @@ def test_a_request_is_head_and_then_meaning() -> None:
         raw=BODY,
     )
     assert not exchange.answered
+
+
+def test_a_head_says_whose_request_it_is() -> None:
+    head = ServerExchange(FAKES, client="127.0.0.1:50123").receive_head("GET", "/widgets/a", ())
+    assert isinstance(head, Head)
+    assert head.client == "127.0.0.1:50123"
+
+
+@pytest.mark.parametrize(
+    ("path", "missing"),
+    [
+        ("/v1/later", True),
+        ("/v1/later/a/b", True),
+        ("/v1/later2", False),
+        ("/v1", False),
+        ("/v1/", False),
+    ],
+)
+def test_what_is_not_offered_yet_says_so(path: str, missing: bool) -> None:
+    operations = FAKES + Operations([], not_yet=["/v1/later", "/v1/copies"])
+    exchange = ServerExchange(operations)
+    failure = exchange.receive_head("GET", path, ())
+    expected = (
+        Failure(status=404, message=f"GET {path}: not offered here yet", code="not_offered_yet")
+        if missing
+        else Failure(status=404, message=f"no such route: GET {path}", code="unknown_url")
+    )
+    assert failure == expected
+    # A row is offered, whatever else is said of its path.
+    assert isinstance(ServerExchange(operations).receive_head("POST", "/v1/copies", ()), Head)
 
 
 def test_a_body_that_means_nothing_is_a_failure_that_names_the_field() -> None:

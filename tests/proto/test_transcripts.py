@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from urllib.parse import parse_qsl
 
 import pytest
 from attrs import evolve
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foundry_proto.connection import ClientConnection, Phase, ServerConnection
-from foundry_proto.events import Failure, Head, Request, Response, StreamEnd, StreamItem
+from foundry_proto.events import Failure, Request, Response, StreamEnd, StreamItem
 from foundry_proto.exchange import Answer, ClientAnswer
 from foundry_proto.operations import DOCUMENTED, Operation
 from tests.support.chunking import byte_by_byte, chunkings, whole
@@ -21,22 +22,36 @@ BY_NAME = {operation.name: operation for operation in DOCUMENTED}
 CASES = pytest.mark.parametrize("transcript", TRANSCRIPTS, ids=str)
 
 
+def call(client: ClientConnection, transcript: Transcript) -> bytes:
+    """Make the transcript's call."""
+    method, target = transcript.start_line.decode().split(" ")[:2]
+    path, _, query = target.partition("?")
+    match = DOCUMENTED.match(path)
+    assert match is not None
+    return client.call(
+        BY_NAME[transcript.operation],
+        value_of(transcript),
+        params=match.params,
+        query=dict(parse_qsl(query, keep_blank_values=True)),
+        method=method,
+    )
+
+
+def value_of(transcript: Transcript) -> object:
+    """The body as the server reads it; of a request that it refuses, any JSON."""
+    driver = Driver(ServerConnection(DOCUMENTED))
+    driver.feed(transcript.request)
+    event = driver.events[-1]
+    if isinstance(event, Request):
+        return event.value
+    return json.loads(transcript.request_body) if transcript.request_body else None
+
+
 def understood(transcript: Transcript, pieces: list[bytes]) -> tuple[ClientConnection, Read]:
     """A client that made the transcript's call, and what it was told."""
     client = ClientConnection("localhost:5272")
-    client.call(BY_NAME[transcript.operation], meaning(transcript).value)
+    call(client, transcript)
     return client, read(client, pieces)
-
-
-def meaning(transcript: Transcript) -> Request[object]:
-    """The request as the server reads it; of one that it refuses, the body is any JSON."""
-    driver = Driver(ServerConnection(DOCUMENTED))
-    driver.feed(transcript.request)
-    head, event = driver.events
-    assert isinstance(head, Head)
-    if isinstance(event, Request):
-        return event
-    return Request(head=head, value=json.loads(transcript.request_body), raw=transcript.request_body)
 
 
 def answers(transcript: Transcript) -> list[Answer]:
@@ -115,11 +130,12 @@ def test_any_chunking_of_replies_gives_the_same_events(transcript: Transcript, d
 
 @CASES
 def test_a_client_calls_what_the_transcript_asks(transcript: Transcript) -> None:
-    asked = meaning(transcript)
-    call = ClientConnection("localhost:5272").call(BY_NAME[transcript.operation], asked.value)
-    start_line = transcript.request.partition(b"\r\n")[0]
-    assert call.startswith(start_line + b"\r\nhost: localhost:5272\r\ncontent-type: application/json\r\n")
-    assert json.loads(call.partition(b"\r\n\r\n")[2]) == json.loads(transcript.request_body)
+    head, _, body = call(ClientConnection("localhost:5272"), transcript).partition(b"\r\n\r\n")
+    lines = [transcript.start_line, b"host: localhost:5272"]
+    if transcript.request_body:
+        lines += [b"content-type: application/json", b"content-length: %d" % len(body)]
+        assert json.loads(body) == json.loads(transcript.request_body)
+    assert head.split(b"\r\n") == lines
 
 
 @CASES

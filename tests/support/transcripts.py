@@ -29,6 +29,10 @@ class Transcript:
         return f"{self.operation}/{self.name}"
 
     @property
+    def start_line(self) -> bytes:
+        return self.request.partition(b"\r\n")[0]
+
+    @property
     def request_body(self) -> bytes:
         return self.request.partition(b"\r\n\r\n")[2]
 

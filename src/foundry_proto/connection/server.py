@@ -94,11 +94,13 @@ class ServerConnection:
         operations: What is offered here.
         limits: How much a peer may make it hold.
         headers: Gives headers for every response, such as `Server` and `Date`; called once each.
+        client: The peer's address, for `Head`; `None` where it has none, or none that is known.
     """
 
     _operations: Operations
     _limits: Limits = field(kw_only=True, factory=Limits)
     _headers: Callable[[], Headers] = field(kw_only=True, default=tuple)
+    _client: str | None = field(kw_only=True, default=None)
     _phase: Phase = field(init=False)
     _http: h11.Connection = field(init=False)
     _exchange: ServerExchange = field(init=False)
@@ -124,7 +126,7 @@ class ServerConnection:
     def _begin(self) -> None:
         """Wait for the next request."""
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=self._limits.head)
-        self._exchange = ServerExchange(self._operations)
+        self._exchange = ServerExchange(self._operations, client=self._client)
         self._phase = Phase.HEAD if self._input else Phase.IDLE
         self._searched = 0
         self._rest = 0

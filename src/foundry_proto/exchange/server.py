@@ -103,9 +103,11 @@ class ServerExchange:
 
     Args:
         operations: What is offered here.
+        client: The peer's address, for `Head`; `None` where it has none, or none that is known.
     """
 
     _operations: Operations
+    _client: str | None = field(kw_only=True, default=None)
     _operation: Operation[Any, Any, Any] | None = field(init=False, default=None)
     _head: Head | None = field(init=False, default=None)
     _method: str = field(init=False, default="")
@@ -136,7 +138,7 @@ class ServerExchange:
             if method == "OPTIONS" and path == "*":
                 return Response(value=None, status=204)
             self._family = "openai" if path.startswith("/v1/") else "compatible"
-            return Failure(status=404, message=f"no such route: {method} {path[:200]}", code="unknown_url")
+            return _no_such_route(method, path, missing=self._operations.misses(path))
         self._family = match.operations[0].errors  # All at one path have the same.
         allow: Headers = ((b"allow", ", ".join(match.allow()).encode()),)
         if method == "OPTIONS":
@@ -153,7 +155,9 @@ class ServerExchange:
             arguments = _arguments(operation, query, match)
         except ContentError as error:
             return Failure(status=400, message=str(error), param=error.param)
-        self._head = Head(operation=operation, method=method, query=arguments, headers=headers)
+        self._head = Head(
+            operation=operation, method=method, query=arguments, headers=headers, client=self._client
+        )
         return self._head
 
     def receive_body(self, data: bytes | bytearray) -> Failure | None:
@@ -239,6 +243,13 @@ def _whole(status: int, headers: Headers, value: object, *, lowest: int) -> list
     body = encode(value)
     described = ((b"content-type", _JSON), (b"content-length", b"%d" % len(body)))
     return [Start(status=status, headers=(*described, *headers)), Data(data=body), End()]
+
+
+def _no_such_route(method: str, path: str, *, missing: bool) -> Failure:
+    route = f"{method} {path[:200]}"
+    if missing:
+        return Failure(status=404, message=f"{route}: not offered here yet", code="not_offered_yet")
+    return Failure(status=404, message=f"no such route: {route}", code="unknown_url")
 
 
 _ABSOLUTE: Final = re.compile(r"https?://[^/?]*", re.IGNORECASE)

@@ -60,9 +60,13 @@ class Operation(Generic[RequestT, ResponseT, ItemT]):
     """Whether it changes nothing and computes little: only then HEAD is answered from GET."""
     long: bool = False
     """Whether its work is worth cancelling when the client hangs up."""
+    local: bool = False
+    """Whether only clients on the server's own machine may call it."""
     body_limit: int = MAX_REQUEST_BODY
     errors: ErrorFamily = "openai"
     """The form of its failures; the same for all operations at one path."""
+    failures: tuple[int, ...] = ()
+    """The statuses that a handler may refuse with, beside those that follow from the row itself."""
     profile: Profile = "documented"
     heading: str
     """Where the operation is described: a heading of the REST reference page, or of another source."""
@@ -128,14 +132,17 @@ class Operations:
 
     Args:
         rows: The operations; two may share a path when their methods differ.
+        not_yet: Paths of the protocol that are not offered, each with all that lies below it: who asks for them
+            is told so.
 
     Raises:
         ValueError: Two rows have one name, or one path and method, or one path and differ in what a path has
             once: the names of its parameters, and the form of its failures.
     """
 
-    def __init__(self, rows: Iterable[Operation[Any, Any, Any]]) -> None:
+    def __init__(self, rows: Iterable[Operation[Any, Any, Any]], *, not_yet: Iterable[str] = ()) -> None:
         self._rows = tuple(rows)
+        self.not_yet = tuple(not_yet)
         self._by_shape: dict[_Shape, tuple[Operation[Any, Any, Any], ...]] = {}
         names: set[str] = set()
         for row in self._rows:
@@ -153,7 +160,12 @@ class Operations:
 
     def __add__(self, rows: Iterable[Operation[Any, Any, Any]]) -> Operations:
         """Give a new table with further rows."""
-        return Operations((*self._rows, *rows))
+        more = rows.not_yet if isinstance(rows, Operations) else ()
+        return Operations((*self._rows, *rows), not_yet=dict.fromkeys((*self.not_yet, *more)))
+
+    def misses(self, path: str) -> bool:
+        """Whether a raw path that no row has is one of `not_yet`, or lies below one."""
+        return any(f"{path}/".startswith(f"{missing}/") for missing in self.not_yet)
 
     def match(self, path: str) -> Match | None:
         """Find what a raw path means; `None` when no row has such a path.

@@ -56,7 +56,7 @@ class Transport(Protocol):
 
     @property
     def peer(self) -> str | None:
-        """The other side's address for logs, such as `127.0.0.1:5272`, or `None` where it has none."""
+        """The other side's address, such as `127.0.0.1:5272`, or `None` where it has none."""
 
     async def receive(self) -> bytes:
         """Wait for bytes from the peer.

@@ -19,11 +19,12 @@ PIPE_LIMIT: Final = 64 * 1024
 """Bytes that one direction holds by default before its sender waits."""
 
 
-def memory_transport_pair(*, limit: int = PIPE_LIMIT) -> tuple[Transport, Transport]:
+def memory_transport_pair(*, limit: int = PIPE_LIMIT, peer: str | None = None) -> tuple[Transport, Transport]:
     """Make two transports, each the other's peer, for tasks of one event loop.
 
     Args:
         limit: Bytes that each direction may hold unread before `send` waits, at least 1.
+        peer: The address that each side is told of the other.
 
     Raises:
         ValueError: The limit lets no byte pass.
@@ -31,7 +32,7 @@ def memory_transport_pair(*, limit: int = PIPE_LIMIT) -> tuple[Transport, Transp
     if limit < 1:
         raise ValueError(f"limit: expected at least 1, got {limit}")
     there, back = _Pipe(limit), _Pipe(limit)
-    return StreamTransport(_Duplex(back, there)), StreamTransport(_Duplex(there, back))
+    return StreamTransport(_Duplex(back, there), peer=peer), StreamTransport(_Duplex(there, back), peer=peer)
 
 
 @final

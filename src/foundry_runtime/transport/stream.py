@@ -89,7 +89,7 @@ class StreamTransport:
 
     Args:
         stream: Belongs to the transport from now on: `aclose` closes it.
-        peer: The other side's address for logs.
+        peer: The other side's address.
     """
 
     __slots__ = (
