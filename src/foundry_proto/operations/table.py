@@ -132,7 +132,7 @@ class Operations:
 
     Args:
         rows: The operations; two may share a path when their methods differ.
-        not_yet: Paths of the protocol that are not offered, each with all that lies below it: who asks for them
+        not_yet: Paths of the protocol that are not offered, each with all that lies below it: who asks for one
             is told so.
 
     Raises:
