@@ -132,8 +132,8 @@ class Operations:
 
     Args:
         rows: The operations; two may share a path when their methods differ.
-        not_yet: Paths of the protocol that are not offered, each with all that lies below it: who asks for one
-            is told so.
+        not_yet: Paths of the protocol that are not offered, each with all that lies below it: who asks
+            for one is told so.
 
     Raises:
         ValueError: Two rows have one name, or one path and method, or one path and differ in what a path has
