@@ -7,7 +7,8 @@ are imported from their own modules, since each needs packages of its own.
 from foundry_runtime.application import Application, Hangup, Send
 from foundry_runtime.client import Client, ServerFailure, Stream
 from foundry_runtime.engine.api import Engine, Job, Sampling
-from foundry_runtime.engine.worker import EngineWorker, Generation, InlineWorker, Worker
+from foundry_runtime.engine.generation import Generation
+from foundry_runtime.engine.worker import EngineWorker, InlineWorker, Worker
 from foundry_runtime.server import TimeOuts, serve, serve_connection
 from foundry_runtime.transport import (
     Transport,

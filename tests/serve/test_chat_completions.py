@@ -8,6 +8,7 @@ from typing import Any
 import anyio
 import pytest
 
+from foundry_proto.chat.assemble import ChatAssembler
 from foundry_proto.codec import structure
 from foundry_proto.messages.chat import ChatCompletionRequest
 from foundry_proto.messages.completions import ChatCompletion, ChatCompletionChunk, Usage
@@ -127,6 +128,70 @@ async def test_text_ends_before_a_stop_sequence(
             assert (said(completion), completion.choices[0].finish_reason) == (expected, reason)
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_each_of_n_choices_has_its_index_its_text_and_its_end_and_usage_counts_all(
+    tiny_home: ModelDirectory, stream: bool
+) -> None:
+    async with scripted_server(tiny_home) as (server, models), server.client() as client:
+        alone = (await ask(client)).usage
+        assert isinstance(alone, Usage)
+        asked = request(n=3, seed=5, stream=stream, stream_options={"include_usage": True})
+        if stream:
+            async with client.stream(CHAT_COMPLETIONS, asked) as chunks:
+                assembler = ChatAssembler()
+                async for chunk in chunks:
+                    assembler.add(chunk)
+            answer = assembler.completion()
+        else:
+            answer = await client.call(CHAT_COMPLETIONS, asked)
+        assert [choice.index for choice in answer.choices] == [0, 1, 2]
+        assert {choice.message.content for choice in answer.choices} == {"one two three"}
+        assert {choice.finish_reason for choice in answer.choices} == {"stop"}
+        assert isinstance(answer.usage, Usage)
+        assert answer.usage.prompt_tokens == alone.prompt_tokens
+        assert answer.usage.completion_tokens == 3 * alone.completion_tokens
+        jobs = models.jobs[1:]
+        assert [job.sampling.seed for job in jobs] == [5, 6, 7]
+        assert len({id(job.prompt) for job in jobs}) == 1
+
+
+async def test_choices_without_a_seed_are_drawn_apart(tiny_home: ModelDirectory) -> None:
+    async with scripted_server(tiny_home) as (server, models), server.client() as client:
+        await ask(client, n=2)
+        assert [job.sampling.seed for job in models.jobs] == [None, None]
+
+
+async def test_a_choice_that_fails_ends_the_others_and_the_answer(tiny_home: ModelDirectory) -> None:
+    def script_of(script: Any) -> Any:
+        said = []
+
+        def one(prompt: Any) -> Any:
+            said.append(prompt)
+            if len(said) == 2:
+                raise RuntimeError("the second choice is out of luck")
+            return script(prompt)
+
+        return one
+
+    def engine(script: Any, **more: Any) -> ScriptedEngine:
+        return ScriptedEngine(lazily(script_of(script)), **more)
+
+    async with scripted_server(tiny_home, engine=engine) as (server, models), server.client() as client:
+        with pytest.raises(ServerFailure, match=r"^generation failed: the second choice is out of luck$"):
+            await ask(client, n=3)
+        assert said(await ask(client)) == "one two three"
+        assert models.engines[0].step() == ()
+
+
+def lazily(script: Any) -> Any:
+    """The same script, failing only when its first token is wanted."""
+
+    def tokens(prompt: Any) -> Any:
+        yield from script(prompt)
+
+    return tokens
+
+
 # ruff: noqa: E501
 BAD = [
     ({"model": "nope"}, 404, "model",
@@ -140,7 +205,7 @@ BAD = [
      'messages[0].content[0]: expected a text part, got one of type "image_url": this model reads text alone'),
     ({"max_tokens": 600}, 400, "messages",
      "the prompt has 13 tokens and max_tokens is 600: together they exceed the model's context of 512 tokens"),
-    ({"n": 2}, 400, "n", "n: not offered yet"),
+    ({"n": 0}, 400, "n", "n: expected an integer from 1 to 128, got 0"),
     ({"presence_penalty": 0.5}, 400, "presence_penalty", "presence_penalty: not offered yet"),
     ({"frequency_penalty": -1}, 400, "frequency_penalty", "frequency_penalty: not offered yet"),
     ({"logit_bias": {"5": 1}}, 400, "logit_bias", "logit_bias: not offered yet"),
@@ -282,8 +347,8 @@ async def test_a_lost_engine_is_replaced_for_the_next_request(tiny_home: ModelDi
         assert models.loads == 2
 
 
-@pytest.mark.parametrize("phase", ["prefill", "decode"])
-async def test_a_hang_up_stops_the_engine(tiny_home: ModelDirectory, phase: str) -> None:
+@pytest.mark.parametrize(("phase", "n"), [("prefill", 1), ("decode", 1), ("decode", 3)])
+async def test_a_hang_up_stops_the_engine(tiny_home: ModelDirectory, phase: str, n: int) -> None:
     text = "x" * 400 if phase == "decode" else "x"
     slow = {"prefill_slice": 1} if phase == "prefill" else {}
 
@@ -296,7 +361,7 @@ async def test_a_hang_up_stops_the_engine(tiny_home: ModelDirectory, phase: str)
     ):
         question = [{"role": "user", "content": "a b c d e f g h " * 25}]
         async with client.stream(
-            CHAT_COMPLETIONS, request(messages=question, stream=True, max_tokens=60)
+            CHAT_COMPLETIONS, request(messages=question, stream=True, max_tokens=60, n=n)
         ) as chunks:
             if phase == "decode":
                 await anext(chunks)
@@ -307,5 +372,5 @@ async def test_a_hang_up_stops_the_engine(tiny_home: ModelDirectory, phase: str)
         steps = counters.steps
         await anyio.sleep(0.05)
         assert counters.steps == steps
-        assert counters.prompt_tokens + counters.generated_tokens < len(models.jobs[0].prompt) + 60
+        assert counters.prompt_tokens + counters.generated_tokens < n * (len(models.jobs[0].prompt) + 60)
         assert said(await ask(client, max_tokens=1)) == "x"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import anyio
@@ -11,11 +11,12 @@ from attrs import define, field
 
 from foundry_runtime.engine.api import Job
 from foundry_runtime.engine.driver import TextStream
+from foundry_runtime.engine.generation import Generation, Generations
 from foundry_runtime.engine.scripted import ScriptedEngine
 from foundry_runtime.engine.text.prompt import PromptMaker
 from foundry_runtime.engine.text.template import ChatTemplate
 from foundry_runtime.engine.text.tokenizer import Tokenizer
-from foundry_runtime.engine.worker import Generation, InlineWorker
+from foundry_runtime.engine.worker import InlineWorker
 from foundry_runtime.models.directory import ModelDirectory
 from foundry_runtime.models.folder import ModelFolder
 from foundry_runtime.models.pool import LoadedModel
@@ -81,6 +82,10 @@ class _Recorder:
     def submit(self, job: Job, text: TextStream) -> Generation:
         self._jobs.append(job)
         return self._worker.submit(job, text)
+
+    def submit_all(self, jobs: Sequence[tuple[Job, TextStream]]) -> Generations:
+        self._jobs += [job for job, _ in jobs]
+        return self._worker.submit_all(jobs)
 
 
 @asynccontextmanager

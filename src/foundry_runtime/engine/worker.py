@@ -28,11 +28,12 @@ from anyio.abc import TaskGroup, TaskStatus
 from attrs import frozen
 
 from foundry_runtime.engine.api import Counters, Engine, EngineLost, Job
-from foundry_runtime.engine.driver import Broken, Deliver, Delivery, Done, Driver, TextStream
+from foundry_runtime.engine.driver import Broken, Deliver, Delivery, Driver, TextStream
+from foundry_runtime.engine.generation import Generation, Generations
 from foundry_runtime.engine.turns import Turns
 from foundry_runtime.wakeup import Inbox, Latch
 
-__all__ = ["EngineFactory", "EngineWorker", "Generation", "InlineWorker", "Worker"]
+__all__ = ["EngineFactory", "EngineWorker", "InlineWorker", "Worker"]
 
 EngineFactory = Callable[[], Engine]
 """Loads a model and gives its engine; called once, by the owner."""
@@ -56,41 +57,6 @@ class _Close:
 
 
 _Command = _Submit | _Cancel | _Close
-
-
-@final
-class Generation:
-    """The reader's end of one job: what came of it, in order."""
-
-    def __init__(self, inbox: Inbox[Delivery], cancel: Callable[[], None]) -> None:
-        self._inbox = inbox
-        self._cancel = cancel
-        self._over = False
-
-    async def receive(self) -> Sequence[Delivery]:
-        """Wait for deliveries.
-
-        Returns:
-            All that are waiting, at least one; the last of all is a `Done` or a `Broken`.
-
-        Raises:
-            anyio.EndOfStream: The last delivery was received before.
-            anyio.ClosedResourceError: `cancel` was called, before or meanwhile.
-        """
-        if self._over:
-            raise anyio.EndOfStream
-        deliveries = await self._inbox.receive()
-        self._over = isinstance(deliveries[-1], Done | Broken)
-        return deliveries
-
-    def cancel(self) -> None:
-        """Stop generating, effective at the next step; nothing is received any more.
-
-        It neither waits nor raises, may be called again and after the end, and so belongs into a `finally`.
-        """
-        if not self._over:
-            self._inbox.close()
-            self._cancel()
 
 
 class Worker(Protocol):
@@ -117,6 +83,10 @@ class Worker(Protocol):
         It never waits and never raises for what the job is: `Refused`, and a closed or lost engine
         (`EngineLost`), come as a `Broken`.
         """
+        ...
+
+    def submit_all(self, jobs: Sequence[tuple[Job, TextStream]]) -> Generations:
+        """Give jobs to the engine, at least one, to receive from all of them at once; see `submit`."""
         ...
 
     async def aclose(self) -> None:
@@ -153,12 +123,26 @@ class _Front:
     def submit(self, job: Job, text: TextStream) -> Generation:
         """Give a job to the engine; see `Worker.submit`."""
         inbox: Inbox[Delivery] = Inbox()
+        return Generation(inbox, self._enter(job, text, inbox.put))
+
+    def submit_all(self, jobs: Sequence[tuple[Job, TextStream]]) -> Generations:
+        """Give several jobs to the engine; see `Worker.submit_all`."""
+        inbox: Inbox[tuple[int, Delivery]] = Inbox()
+
+        def deliver(number: int) -> Deliver:
+            return lambda delivery: inbox.put((number, delivery))
+
+        cancels = [self._enter(job, text, deliver(number)) for number, (job, text) in enumerate(jobs)]
+        return Generations(inbox, cancels)
+
+    def _enter(self, job: Job, text: TextStream, deliver: Deliver) -> Callable[[], None]:
+        """Let a job in; gives how to cancel it."""
         with self._lock:
             if self._gone is None:
-                self._send(_Submit(job, text, inbox.put))
+                self._send(_Submit(job, text, deliver))
             else:
-                inbox.put(Broken(error=self._gone))
-        return Generation(inbox, lambda: self._send(_Cancel(job)))
+                deliver(Broken(error=self._gone))
+        return lambda: self._send(_Cancel(job))
 
     def _shut(self, error: EngineLost) -> None:
         """From here on jobs are answered at the door: none waits for an owner that is gone."""

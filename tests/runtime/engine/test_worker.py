@@ -8,7 +8,7 @@ import pytest
 import trio.testing
 
 from foundry_runtime.engine.api import EngineLost, Refused
-from foundry_runtime.engine.driver import Done, Driver
+from foundry_runtime.engine.driver import Broken, Delta, Done, Driver
 from foundry_runtime.engine.scripted import ScriptedEngine
 from foundry_runtime.engine.turns import Turns
 from foundry_runtime.engine.worker import EngineWorker, InlineWorker
@@ -171,3 +171,43 @@ async def test_a_step_takes_its_time_on_a_virtual_clock(anyio_backend: object) -
         await anyio.sleep(1000)
         assert worker.counters.steps == steps
         await worker.aclose()
+
+
+async def test_jobs_given_together_are_received_together_each_to_its_own_end(kind: str) -> None:
+    async with working(kind) as worker:
+        texts = ["a", "bb" * 20, "ccc"]
+        generations = worker.submit_all([(job(one), text()) for one in [*texts, ""]])
+        said = dict.fromkeys(range(4), "")
+        ends: dict[int, object] = {}
+        while len(ends) < 4:
+            for number, delivery in await generations.receive():
+                assert number not in ends
+                if isinstance(delivery, Delta):
+                    said[number] += delivery.text
+                else:
+                    ends[number] = delivery
+        assert said == {0: "a", 1: "bb" * 20, 2: "ccc", 3: ""}
+        assert [type(ends[number]) for number in range(4)] == [Done, Done, Done, Broken]
+        generations.cancel()
+        with pytest.raises(anyio.EndOfStream):
+            await generations.receive()
+
+
+async def test_cancelling_jobs_given_together_ends_each_that_still_runs(kind: str) -> None:
+    engines: list[ScriptedEngine] = []
+
+    def factory() -> ScriptedEngine:
+        engines.append(endless_engine())
+        return engines[0]
+
+    async with working(kind, factory) as worker:
+        generations = worker.submit_all([(job("x", size), text()) for size in (1, ENDLESS, ENDLESS)])
+        ended = False
+        while not ended:
+            ended = any(isinstance(delivery, Done) for _, delivery in await generations.receive())
+        generations.cancel()
+        generations.cancel()
+        with pytest.raises(anyio.ClosedResourceError):
+            await generations.receive()
+        await whole(worker.submit(job("later", 1), text()))
+        assert engines[0].step() == ()

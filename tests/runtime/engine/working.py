@@ -14,8 +14,9 @@ from anyio.abc import TaskGroup
 from foundry_proto.chat.text_stream import TextStream
 from foundry_runtime.engine.api import EngineEvent, Job, Sampling
 from foundry_runtime.engine.driver import Broken, Delivery, Delta
+from foundry_runtime.engine.generation import Generation
 from foundry_runtime.engine.scripted import ScriptedEngine
-from foundry_runtime.engine.worker import EngineFactory, EngineWorker, Generation, InlineWorker, Worker
+from foundry_runtime.engine.worker import EngineFactory, EngineWorker, InlineWorker, Worker
 
 BYTES = [bytes([value]) for value in range(256)]
 

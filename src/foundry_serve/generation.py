@@ -1,0 +1,217 @@
+"""From a request to generated text: its model, its prompt, its limits, its jobs, and what comes of them.
+
+Knows: in which order a request can fail before its answer begins (model, load, prompt, length); that an
+answer's choices are jobs of one prompt; how the deliveries of all of them become one answer, and that nothing
+is generated for a client that is gone.
+Refuses to know: any request's form: handlers say what to generate, and an `Answering` what is sent.
+
+    try:
+        async with model_for(services, body.model) as model:
+            prompt = await make_prompt(services, lambda: model.prompts.make(messages))
+            limit = allowed_output(model.folder, len(prompt.ids), asked)
+            jobs = [Job(...), ...]
+            await generate(services, model, jobs, stops, answer, send)
+    except Refusal as refusal:
+        await send(refusal.failure)
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Protocol
+
+import anyio.to_thread
+from attrs import evolve
+
+from foundry_proto.events import Failure
+from foundry_proto.exchange import Answer
+from foundry_proto.jsontext import ContentError
+from foundry_proto.sentinels import Maybe
+from foundry_runtime.application import Send
+from foundry_runtime.engine.api import EngineLost, FinishReason, Job, Refused
+from foundry_runtime.engine.driver import Broken, Delta, Done
+from foundry_runtime.engine.text.prompt import Prompt
+from foundry_runtime.engine.text.template import ConversationRefused, TemplateError
+from foundry_runtime.models.folder import BadModelFolder, ModelFolder
+from foundry_runtime.models.pool import LoadedModel, LoadFailed
+from foundry_serve.services import Services
+
+__all__ = [
+    "Answering",
+    "Refusal",
+    "allowed_output",
+    "choices_of",
+    "generate",
+    "make_prompt",
+    "model_for",
+    "stops_of",
+]
+
+
+class Refusal(Exception):
+    """A request that cannot be served, found before its answer began.
+
+    Args:
+        failure: The answer.
+    """
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+
+
+class Answering(Protocol):
+    """An answer in the making: what is sent when a choice gets text, and when it ends."""
+
+    def text(self, index: int, text: str, /) -> Sequence[Answer]:
+        """Take a choice's next text; gives what to send now."""
+        ...
+
+    def finish(
+        self,
+        index: int,
+        reason: FinishReason,
+        /,
+        *,
+        prompt_tokens: int,
+        completion_tokens: int,
+        cached_tokens: int,
+    ) -> Sequence[Answer]:
+        """End a choice; gives what to send now, with the last choice the answer's end."""
+        ...
+
+
+@asynccontextmanager
+async def model_for(services: Services, name: str) -> AsyncIterator[LoadedModel]:
+    """Give the model of this name, loaded, for as long as the request runs.
+
+    Raises:
+        Refusal: No model of this name is here, or it cannot be loaded.
+    """
+    try:
+        folder = await anyio.to_thread.run_sync(services.directory.resolve, name)
+        if folder is None:
+            raise Refusal(_no_such_model(name))
+        model = await services.pool.get(folder)
+    except (BadModelFolder, LoadFailed) as error:
+        raise Refusal(Failure(status=500, message=str(error), type="server_error", param="model")) from error
+    yield model
+
+
+async def make_prompt(services: Services, make: Callable[[], Prompt]) -> Prompt:
+    """Make a prompt in a thread: it takes 0.4 ms a kB.
+
+    Raises:
+        Refusal: The messages are not what the model can read, or its chat template failed.
+    """
+    try:
+        return await anyio.to_thread.run_sync(make, limiter=services.prompt_threads)
+    except ContentError as error:
+        raise Refusal(Failure(status=400, message=str(error), param=error.param)) from error
+    except ConversationRefused as error:
+        raise Refusal(Failure(status=400, message=str(error), param="messages")) from error
+    except TemplateError as error:
+        raise Refusal(
+            Failure(status=500, message=str(error), type="server_error", code="chat_template_failed")
+        ) from error
+
+
+def allowed_output(folder: ModelFolder, prompt_tokens: int, asked: int | None) -> int:
+    """How many tokens may be generated.
+
+    Args:
+        folder: The model.
+        prompt_tokens: How many tokens its prompt has.
+        asked: The request's own limit. An engine refuses one that does not fit the context beside the
+            prompt; without one it is the model's, never past the context.
+    """
+    return asked or max(1, min(folder.max_output_tokens, folder.context_length - prompt_tokens))
+
+
+def choices_of(job: Job, count: int) -> list[Job]:
+    """The jobs of one prompt's alternatives.
+
+    Choice: with a seed, the first is what the request would get alone, and each further one draws from the
+    seed that follows; equal seeds would give equal texts.
+    """
+    seed = job.sampling.seed
+    if seed is None:
+        return [evolve(job) for _ in range(count)]
+    return [evolve(job, sampling=evolve(job.sampling, seed=seed + number)) for number in range(count)]
+
+
+def stops_of(stop: Maybe[str | tuple[str, ...]]) -> Sequence[str]:
+    """A request's stop texts; empty ones ask for nothing."""
+    if not stop:
+        return ()
+    return [text for text in ((stop,) if isinstance(stop, str) else stop) if text]
+
+
+async def generate(
+    services: Services,
+    model: LoadedModel,
+    jobs: Sequence[Job],
+    stops: Sequence[str],
+    answer: Answering,
+    send: Send,
+) -> None:
+    """Generate all jobs, and send what the answer makes of them; one that fails ends them all.
+
+    Args:
+        services: Where a model whose engine is lost is given back.
+        model: What generates.
+        jobs: One for each choice.
+        stops: Texts at which a choice ends.
+        answer: Makes the events.
+        send: Sends them; all that came at once leaves in one write.
+    """
+    generations = model.worker.submit_all([(job, model.text_stream(stops)) for job in jobs])
+    left = len(jobs)
+    try:
+        while left:
+            events: list[Answer] = []
+            for index, delivery in await generations.receive():
+                if isinstance(delivery, Broken):
+                    if isinstance(delivery.error, EngineLost):
+                        services.pool.discard(model)
+                    await send(*events, _broken(delivery.error))
+                    return
+                events += _events(answer, index, delivery)
+                left -= isinstance(delivery, Done)
+            await send(*events)
+    finally:
+        generations.cancel()
+
+
+def _events(answer: Answering, index: int, delivery: Delta | Done) -> Sequence[Answer]:
+    match delivery:
+        case Delta():
+            return answer.text(index, delivery.text)
+        case Done():
+            return answer.finish(
+                index,
+                delivery.reason,
+                prompt_tokens=delivery.prompt_tokens,
+                completion_tokens=delivery.completion_tokens,
+                cached_tokens=delivery.cached_tokens,
+            )
+
+
+def _broken(error: Exception) -> Failure:
+    match error:
+        case Refused():
+            # An engine knows of no messages, but when the prompt is too long they are to blame.
+            param = "messages" if error.code == "context_length_exceeded" else error.param
+            return Failure(status=400, message=str(error), param=param, code=error.code)
+        case EngineLost():
+            return Failure(status=503, message=f"the model's engine is gone: {error}", type="server_error")
+        case _:
+            return Failure(status=500, message=f"generation failed: {error}", type="server_error")
+
+
+def _no_such_model(name: str) -> Failure:
+    # The phrase in the middle is what clients of the first service look for.
+    short = name[:200]
+    message = f"model: No OpenAIService provider found for modelName:{short}. No model of this name is here"
+    return Failure(status=404, message=message, param="model", code="model_not_found")
