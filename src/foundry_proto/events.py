@@ -70,8 +70,9 @@ class Request(Generic[T]):
 class Response(Generic[T]):
     """A whole answer."""
 
-    value: T
-    """An instance of the operation's `response` class; `None` for an empty body."""
+    value: T | bytes
+    """An instance of the operation's `response` class; a server may give its JSON text instead. `None` for an
+    empty body."""
     status: int = 200
     headers: Headers = ()
 

@@ -20,7 +20,7 @@ from typing import Final
 
 from attrs import frozen
 
-__all__ = ["MAX_DEPTH", "MAX_DIGITS", "ContentError", "dump_json", "load_json", "show"]
+__all__ = ["MAX_DEPTH", "MAX_DIGITS", "ContentError", "dump_json", "load_json", "replace_member", "show"]
 
 MAX_DEPTH: Final = 100
 """Deepest nesting of arrays and objects; a JSON Schema within a tool definition reaches about 40."""
@@ -259,3 +259,28 @@ def dump_json(value: object) -> bytes:
         ValueError: For a number that is not finite, or a lone surrogate (`UnicodeEncodeError`).
     """
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+
+
+_MEMBER: Final = re.compile(r'[\s{,]*+("[^"\\]*+(?:\\.[^"\\]*+)*+")\s*+:\s*+', re.DOTALL)
+"""A key with all before it that no value is part of, and all up to its value."""
+
+
+def replace_member(data: bytes, key: str, value: object) -> bytes:
+    """Change one member of an object's JSON text, and not a byte of the others.
+
+    Args:
+        data: The text of an object, as `load_json` accepts it.
+        key: Which member.
+        value: What it is now, as plain values.
+
+    Raises:
+        KeyError: The object has no such member.
+        ValueError: As from `dump_json`.
+    """
+    text = data.decode()
+    end = 0
+    while member := _MEMBER.match(text, end):
+        _, end = _quick.raw_decode(text, member.end())
+        if json.loads(member[1]) == key:
+            return text[: member.end()].encode() + dump_json(value) + text[end:].encode()
+    raise KeyError(key)

@@ -3,8 +3,9 @@
 Knows: the two lines that one update has on the wire, `("model.onnx.data", 0.78)` as the REST reference page
 has it and `Total 78% Downloading model.onnx.data` as clients read it; the end marker; the flat final object.
 The decoder takes any mixture of them, since servers differ.
-Refuses to know: HTTP, and how long a writer pauses before the final object (real clients look for it at the
-beginning of a network read; the operations table says how long).
+Also which news of a download are worth an update.
+Refuses to know: HTTP, the time, and how long a writer pauses before the final object (real clients look for
+it at the beginning of a network read; the stream's format says how long).
 """
 
 from __future__ import annotations
@@ -21,7 +22,15 @@ from foundry_proto.errors import LocalProtocolError, RemoteProtocolError
 from foundry_proto.lines import LineBuffer
 from foundry_proto.sentinels import NEED_DATA, NeedData
 
-__all__ = ["DownloadResult", "Progress", "ProgressDecoder", "ProgressEnd", "ProgressEvent", "encode_progress"]
+__all__ = [
+    "DownloadResult",
+    "Progress",
+    "ProgressDecoder",
+    "ProgressEnd",
+    "ProgressEvent",
+    "ProgressPace",
+    "encode_progress",
+]
 
 
 def _float(number: float) -> float:
@@ -67,6 +76,44 @@ class DownloadResult:
 
 
 ProgressEvent: TypeAlias = Progress | ProgressEnd | DownloadResult
+
+_LEAST: Final = 0.1
+"""Seconds between two updates: no eye sees more."""
+_MOST: Final = 0.9
+"""Seconds without an update: whoever looks every tenth of a second sends one each second."""
+_NEARLY: Final = 0.999
+"""The most that is told before the end, which alone says that all is done."""
+
+
+@define
+class ProgressPace:
+    """Choose, of all news of one download, those that become updates.
+
+    The first one does; then at most ten a second, and at least one, were it the same again: a client that
+    hears nothing cannot tell a slow line from a lost one. What is told never falls back.
+    """
+
+    _told_at: float | None = field(init=False, default=None)
+    _told: Progress = field(init=False, factory=lambda: Progress(file="", fraction=0))
+
+    def next(self, now: float, file: str, fraction: float) -> Progress | None:
+        """Say what to tell, if anything.
+
+        Args:
+            now: Seconds on any clock that runs evenly.
+            file: What is worked on.
+            fraction: How much of the whole download is done, from 0 to 1, as far as is known.
+
+        Returns:
+            The update to send; `None` while there is none.
+        """
+        progress = Progress(file=file, fraction=max(self._told.fraction, min(fraction, _NEARLY)))
+        silence = None if self._told_at is None else now - self._told_at
+        if silence is not None and silence < (_LEAST if progress != self._told else _MOST):
+            return None
+        self._told_at, self._told = now, progress
+        return progress
+
 
 _END: Final = b'("", 1)\nTotal 100% Downloading \n[DONE] All Completed!\n'
 

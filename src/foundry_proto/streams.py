@@ -3,14 +3,17 @@
 Knows: how an item, a failure and the end look in each format.
 Refuses to know: HTTP framing, and which operation streams (the table says).
 
-A format is one object; the row of an operation names it. Here: server-sent events whose data is JSON, ended
-by `data: [DONE]` (the REST reference page, "stream"); a failure after the first item is
-`data: {"error": …}`, after which nothing follows, not even the end.
+A format is one object; the row of an operation names it. Here:
+
+- server-sent events whose data is JSON, ended by `data: [DONE]` (the REST reference page, "stream"); a
+  failure after the first item is `data: {"error": …}`, after which nothing follows, not even the end;
+- a download's progress (the same page, "POST /openai/download"): lines of text, ended by a marker and, in a
+  write of its own, a JSON object that says what became of it.
 """
 
 from __future__ import annotations
 
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 from attrs import define, field
 
@@ -19,10 +22,18 @@ from foundry_proto.errors import RemoteProtocolError
 from foundry_proto.events import Failure, StreamEnd, StreamItem
 from foundry_proto.jsontext import ContentError, load_json
 from foundry_proto.messages.errors import error_body, read_failure
+from foundry_proto.progress import (
+    DownloadResult,
+    Progress,
+    ProgressDecoder,
+    ProgressEnd,
+    ProgressEvent,
+    encode_progress,
+)
 from foundry_proto.sentinels import NEED_DATA, NeedData
 from foundry_proto.sse import SSEDecoder, encode_data
 
-__all__ = ["SSE_JSON", "StreamDecoder", "StreamFormat"]
+__all__ = ["PROGRESS", "SSE_JSON", "StreamDecoder", "StreamFormat"]
 
 
 class StreamDecoder(Protocol):
@@ -62,12 +73,12 @@ class StreamFormat(Protocol):
         """Write one item, a message or its JSON text."""
         ...
 
-    def encode_failure(self, failure: Failure) -> bytes:
-        """Write the end of a stream that can't go on."""
+    def encode_failure(self, failure: Failure) -> tuple[bytes, ...]:
+        """Write the end of a stream that can't go on; `final_pause` stands before the last piece."""
         ...
 
-    def encode_end(self) -> bytes:
-        """Write the end of a whole stream."""
+    def encode_end(self) -> tuple[bytes, ...]:
+        """Write the end of a whole stream; `final_pause` stands before the last piece."""
         ...
 
     def decoder(self, item: type[Any], *, limit: int) -> StreamDecoder:
@@ -135,11 +146,11 @@ class _SSEJson:
     def encode_item(self, value: object) -> bytes:
         return encode_data(value if isinstance(value, bytes) else encode(value))
 
-    def encode_failure(self, failure: Failure) -> bytes:
-        return encode_data(encode(error_body(failure, "openai")))
+    def encode_failure(self, failure: Failure) -> tuple[bytes, ...]:
+        return (encode_data(encode(error_body(failure, "openai"))),)
 
-    def encode_end(self) -> bytes:
-        return encode_data(b"[DONE]")
+    def encode_end(self) -> tuple[bytes, ...]:
+        return (encode_data(b"[DONE]"),)
 
     def decoder(self, item: type[Any], *, limit: int) -> StreamDecoder:
         return _SSEJsonDecoder(item, limit)
@@ -147,3 +158,54 @@ class _SSEJson:
 
 SSE_JSON: Final[StreamFormat] = _SSEJson()
 """Server-sent events of JSON, ended by `data: [DONE]`."""
+
+
+@define
+class _ProgressDecoder:
+    """What a client of a download is told: progress, and then its end or why there is none."""
+
+    _events: ProgressDecoder
+
+    def receive_data(self, data: bytes) -> None:
+        self._events.receive_data(data)
+
+    def receive_eof(self) -> None:
+        self._events.receive_eof()
+
+    def next_event(self) -> StreamItem[Any] | StreamEnd | Failure | NeedData:
+        while isinstance(event := self._events.next_event(), ProgressEnd):
+            pass  # the result, which comes next, says what it was the end of
+        match event:
+            case Progress():
+                return StreamItem(value=event)
+            case DownloadResult(success=True):
+                return StreamEnd()
+            case DownloadResult():
+                # The status had left before the failure was known: 500 stands for "the server could not".
+                return Failure(status=500, message=event.error_message or "the download failed")
+            case _:
+                return NEED_DATA
+
+
+class _ProgressLines:
+    media_type: Final = b"text/plain; charset=utf-8"
+    # One client takes what a single read gives either for progress or for the result: on a loaded machine
+    # shorter pauses let the two come together.
+    final_pause: Final = 0.2
+
+    def encode_item(self, value: object) -> bytes:
+        return encode_progress(cast("ProgressEvent", value))
+
+    def encode_failure(self, failure: Failure) -> tuple[bytes, ...]:
+        result = DownloadResult(success=False, error_message=failure.message)
+        return encode_progress(ProgressEnd()), encode_progress(result)
+
+    def encode_end(self) -> tuple[bytes, ...]:
+        return encode_progress(ProgressEnd()), encode_progress(DownloadResult(success=True))
+
+    def decoder(self, item: type[Any], *, limit: int) -> StreamDecoder:  # noqa: ARG002 - there is one kind
+        return _ProgressDecoder(ProgressDecoder(max_event_size=limit))
+
+
+PROGRESS: Final[StreamFormat] = _ProgressLines()
+"""A download's progress: lines, and a result behind a pause."""

@@ -12,7 +12,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foundry_proto.jsontext import MAX_DEPTH, MAX_DIGITS, ContentError, dump_json, load_json, show
+from foundry_proto.jsontext import (
+    MAX_DEPTH,
+    MAX_DIGITS,
+    ContentError,
+    dump_json,
+    load_json,
+    replace_member,
+    show,
+)
 
 SCALARS = (
     st.none()
@@ -266,3 +274,37 @@ def test_the_deepest_that_is_read_is_a_hundred_levels() -> None:
     load_json(b"[" * MAX_DEPTH + b"]" * MAX_DEPTH)
     with pytest.raises(ContentError):
         load_json(b"[" * (MAX_DEPTH + 1) + b"]" * (MAX_DEPTH + 1))
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (b'{"model":"a","n":1}', b'{"model":"b","n":1}'),
+        (b'\n{ "x" : 0.10,\r\n"model"\t: ["a", {"model": 1}] , "y": 1e5 }\n',
+         b'\n{ "x" : 0.10,\r\n"model"\t: "b" , "y": 1e5 }\n'),
+        (b'{"x":{"model":"a"},"m\\u006fdel":"a"}', b'{"x":{"model":"a"},"m\\u006fdel":"b"}'),
+        ('{"é}\\"":"{,\\"model\\":","model":null}'.encode(),
+         '{"é}\\"":"{,\\"model\\":","model":"b"}'.encode()),
+    ],
+)  # fmt: skip
+def test_one_member_is_replaced_and_every_other_byte_stays(before: bytes, after: bytes) -> None:
+    assert replace_member(before, "model", "b") == after
+
+
+@settings(deadline=None)
+@given(
+    st.dictionaries(
+        st.text(st.characters(exclude_categories=["Cs"]), max_size=5), VALUES, min_size=1, max_size=4
+    ),
+    st.data(),
+)
+def test_a_replaced_member_is_the_one_that_was_named(members: dict[str, object], data: st.DataObject) -> None:
+    key = data.draw(st.sampled_from(sorted(members)))
+    text = json.dumps(members, indent=data.draw(st.sampled_from([None, 1]))).encode()
+    assert load_json(replace_member(text, key, [7])) == {**members, key: [7]}
+
+
+@pytest.mark.parametrize("text", [b"{}", b" { } ", b'{"a":{"model":1}}'])
+def test_a_member_that_is_not_there_is_not_replaced(text: bytes) -> None:
+    with pytest.raises(KeyError):
+        replace_member(text, "model", "b")

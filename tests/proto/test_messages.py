@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import json
+import pkgutil
 import tracemalloc
 from types import ModuleType
 from typing import Any
@@ -13,8 +15,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from foundry_proto import messages
 from foundry_proto.codec import ContentError, decode, encode
-from foundry_proto.messages import chat, completions, errors, models, service
 from foundry_proto.messages.chat import (
     MAX_MESSAGES,
     ChatCompletionRequest,
@@ -125,6 +127,12 @@ def test_a_chunk_without_usage_has_no_such_key() -> None:
     )
 
 
+MODULES = [
+    importlib.import_module(f"{messages.__name__}.{module.name}")
+    for module in pkgutil.iter_modules(messages.__path__)
+]
+
+
 def classes(*modules: ModuleType) -> list[type]:
     return [
         cls
@@ -134,9 +142,7 @@ def classes(*modules: ModuleType) -> list[type]:
     ]
 
 
-@pytest.mark.parametrize(
-    "cls", classes(chat, completions, errors, models, service), ids=lambda cls: cls.__name__
-)
+@pytest.mark.parametrize("cls", classes(*MODULES), ids=lambda cls: cls.__name__)
 @settings(deadline=None, max_examples=15, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_every_message_is_what_its_json_says(cls: type, data: st.DataObject) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -17,6 +18,7 @@ from foundry_proto.progress import (
     ProgressDecoder,
     ProgressEnd,
     ProgressEvent,
+    ProgressPace,
     encode_progress,
 )
 from foundry_proto.sentinels import NEED_DATA
@@ -370,3 +372,43 @@ def test_the_result_arrives_with_its_line_and_the_stream_is_over_at_its_end() ->
     with pytest.raises(LocalProtocolError) as caught:
         decoder.receive_data(b"more")
     assert str(caught.value) == "receive_data: expected no data after receive_eof"
+
+
+def test_the_first_news_is_told_at_once() -> None:
+    assert ProgressPace().next(7.0, "m", 0.0) == p("m", 0)
+
+
+def test_news_are_told_at_most_ten_times_a_second_and_silence_is_broken_each_second() -> None:
+    pace, told = ProgressPace(), []
+    for millisecond in range(0, 10_000, 5):
+        now = millisecond / 1000
+        # Steady progress for five seconds, and then none.
+        if (progress := pace.next(now, "m", min(now, 5) / 10)) is not None:
+            told.append((now, progress.fraction))
+    moving = [now for now, _ in told if now <= 5]
+    still = [now for now, _ in told if now > 5]
+    assert 40 <= len(moving) <= 51
+    assert min(later - earlier for earlier, later in pairwise(moving)) >= 0.1 - 1e-9
+    assert all(0.1 <= later - earlier <= 1 for earlier, later in pairwise(still))
+    assert len(still) >= 4
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.sampled_from(["a", "b"]), st.floats(0, 2)), max_size=30))
+def test_what_is_told_never_falls_back_and_only_the_end_says_that_all_is_done(
+    news: list[tuple[float, str, float]],
+) -> None:
+    pace, now, told = ProgressPace(), 0.0, []
+    for fraction, file, seconds in news:
+        now += seconds
+        if (progress := pace.next(now, file, fraction)) is not None:
+            assert progress.file == file
+            told.append(progress.fraction)
+    assert told == sorted(told)
+    assert all(fraction < 1 for fraction in told)
+
+
+def test_another_file_is_news() -> None:
+    pace = ProgressPace()
+    pace.next(0.0, "a", 0.5)
+    assert pace.next(0.1, "b", 0.5) == p("b", 0.5)
+    assert pace.next(0.15, "c", 0.5) is None

@@ -47,6 +47,11 @@ def test_after_each_answer_only_what_continues_it_may_be_sent(first: str, second
     assert exchange.answered is (first in ENDS)
 
 
+def test_a_response_may_be_given_as_json_text() -> None:
+    given_as_text = headed("GET", "/widgets/a").send(Response(value=b'{"name":"a"}'))
+    assert given_as_text == headed("GET", "/widgets/a").send(Response(value=Widget(name="a")))
+
+
 def test_a_response_is_its_value_as_json() -> None:
     pieces = headed("GET", "/widgets/a").send(
         Response(value=Widget(name="é"), status=201, headers=((b"etag", b'"1"'),))
@@ -95,7 +100,7 @@ def test_a_stream_may_be_empty() -> None:
 def test_a_failure_within_a_stream_ends_it_in_its_format() -> None:
     exchange = headed("POST", "/v1/copies")
     exchange.send(StreamItem(value=Widget(name="a")))
-    assert exchange.send(Failure(status=500, message="no")) == [Data(data=b"failed no\n"), End()]
+    assert exchange.send(Failure(status=500, message="no")) == [Data(data=b"failed no\n", after=0.15), End()]
 
 
 @pytest.mark.parametrize("event", [StreamItem(value=Widget(name="a")), StreamEnd()], ids=["item", "end"])

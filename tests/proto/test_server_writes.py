@@ -121,11 +121,10 @@ def test_what_was_taken_before_an_error_leaves_with_the_next_answer() -> None:
     connection.next_event()
     with pytest.raises(LocalProtocolError, match=r"^encode: expected a value that JSON can carry: "):
         connection.send(StreamItem(value=Widget(name="a")), StreamItem(value=Widget(name="\ud800")))
-    (write,) = connection.send(Failure(status=500, message="the server failed"))
-    assert write.data.startswith(b"HTTP/1.1 200 OK\r\n")
-    assert write.data.endswith(
-        b'\r\n\r\nd\r\n{"name":"a"}\n\r\n19\r\nfailed the server failed\n\r\n0\r\n\r\n'
-    )
+    taken, failed = connection.send(Failure(status=500, message="the server failed"))
+    assert taken.data.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert taken.data.endswith(b'\r\n\r\nd\r\n{"name":"a"}\n\r\n')
+    assert failed == Write(data=b"19\r\nfailed the server failed\n\r\n0\r\n\r\n", after=0.15)
 
 
 @pytest.mark.parametrize(

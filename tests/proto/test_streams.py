@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tracemalloc
 
 import pytest
@@ -12,8 +13,9 @@ from foundry_proto.codec import encode
 from foundry_proto.errors import LocalProtocolError, RemoteProtocolError
 from foundry_proto.events import Failure, StreamEnd, StreamItem
 from foundry_proto.messages.completions import ChatCompletionChunk, ChunkChoice, Delta
+from foundry_proto.progress import Progress
 from foundry_proto.sentinels import ABSENT, NEED_DATA
-from foundry_proto.streams import SSE_JSON, StreamDecoder
+from foundry_proto.streams import PROGRESS, SSE_JSON, StreamDecoder
 from tests.support.chunking import byte_by_byte, chunkings, whole
 from tests.support.fakes import LINES, Widget
 
@@ -49,22 +51,24 @@ def read_chunks(*pieces: bytes, limit: int = 1000, eof: bool = True) -> list[obj
 
 
 FAILURE = Failure(status=500, message="out of memory", code="lost")
+FAILED = b"".join(SSE_JSON.encode_failure(FAILURE))
+END = b"".join(SSE_JSON.encode_end())
 
 WRONG = "an event of the stream is not what was expected"
 
 STREAMS: list[tuple[bytes, list[object]]] = [
     (b"data: [DONE]\n\n", [StreamEnd()]),
     (
-        SSE_JSON.encode_item(chunk("é")) + SSE_JSON.encode_item(encode(chunk("b"))) + SSE_JSON.encode_end(),
+        SSE_JSON.encode_item(chunk("é")) + SSE_JSON.encode_item(encode(chunk("b"))) + END,
         [StreamItem(value=chunk("é")), StreamItem(value=chunk("b")), StreamEnd()],
     ),
     (
-        SSE_JSON.encode_item(chunk("a")) + SSE_JSON.encode_failure(FAILURE),
+        SSE_JSON.encode_item(chunk("a")) + FAILED,
         [StreamItem(value=chunk("a")), FAILURE],
     ),
     # After the end nothing counts.
     (b"data: [DONE]\n\ndata: garbage\n\nmore", [StreamEnd()]),
-    (SSE_JSON.encode_failure(FAILURE) + b"data: [DONE]\n\n", [FAILURE]),
+    (FAILED + END, [FAILURE]),
     # Comments and other fields are no part of it.
     (b": ping\n\nid: 7\nretry: 5\nevent: message\ndata: [DONE]\n\n", [StreamEnd()]),
     (b"", ["expected data: [DONE], got the end of the stream"]),
@@ -116,14 +120,14 @@ def test_any_bytes_give_events_or_one_error(data: bytes) -> None:
 @settings(deadline=None)
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"]))))
 def test_items_are_read_as_they_were_written(texts: list[str]) -> None:
-    data = b"".join(SSE_JSON.encode_item(chunk(text)) for text in texts) + SSE_JSON.encode_end()
+    data = b"".join(SSE_JSON.encode_item(chunk(text)) for text in texts) + END
     events = [StreamItem(value=chunk(text)) for text in texts]
     assert read_chunks(data, limit=10_000) == [*events, StreamEnd()]
 
 
 def test_what_follows_the_end_is_not_kept() -> None:
     decoder = SSE_JSON.decoder(ChatCompletionChunk, limit=1000)
-    assert read(decoder, [SSE_JSON.encode_end()], eof=False) == [StreamEnd()]
+    assert read(decoder, [END], eof=False) == [StreamEnd()]
     tracemalloc.start()
     assert read(decoder, [b"data: more\n" * 100] * 1000) == []
     _, peak = tracemalloc.get_traced_memory()
@@ -141,9 +145,9 @@ def test_the_format_is_server_sent_events() -> None:
     assert SSE_JSON.final_pause == 0
     assert SSE_JSON.encode_item({"a": "é"}) == 'data: {"a":"é"}\n\n'.encode()
     assert SSE_JSON.encode_item(b'{"a":1}') == b'data: {"a":1}\n\n'
-    assert SSE_JSON.encode_end() == b"data: [DONE]\n\n"
+    assert SSE_JSON.encode_end() == (b"data: [DONE]\n\n",)
     assert SSE_JSON.encode_failure(FAILURE) == (
-        b'data: {"error":{"message":"out of memory","type":"server_error","param":null,"code":"lost"}}\n\n'
+        b'data: {"error":{"message":"out of memory","type":"server_error","param":null,"code":"lost"}}\n\n',
     )
 
 
@@ -153,9 +157,54 @@ def test_an_item_of_several_lines_is_misuse() -> None:
 
 
 def test_another_format_is_one_object() -> None:
-    data = LINES.encode_item(Widget(name="a")) + LINES.encode_item(b'{"name":"b"}') + LINES.encode_end()
-    assert read(LINES.decoder(Widget, limit=100), byte_by_byte(data)) == [
+    pieces = (LINES.encode_item(Widget(name="a")), LINES.encode_item(b'{"name":"b"}'), *LINES.encode_end())
+    assert read(LINES.decoder(Widget, limit=100), byte_by_byte(b"".join(pieces))) == [
         StreamItem(value=Widget(name="a")),
         StreamItem(value=Widget(name="b")),
         StreamEnd(),
     ]
+
+
+def read_progress(*pieces: bytes, eof: bool = True) -> list[object]:
+    return read(PROGRESS.decoder(Progress, limit=1000), list(pieces), eof=eof)
+
+
+ITEM = Progress(file="model.onnx.data", fraction=0.78)
+FULL_DISK = Failure(status=507, message="disk full")
+MARKER = b'("", 1)\nTotal 100% Downloading \n[DONE] All Completed!\n'
+
+PROGRESSES: list[tuple[tuple[bytes, ...], list[object]]] = [
+    ((PROGRESS.encode_item(ITEM), *PROGRESS.encode_end()), [StreamItem(value=ITEM), StreamEnd()]),
+    (PROGRESS.encode_end(), [StreamEnd()]),
+    (
+        (PROGRESS.encode_item(ITEM), *PROGRESS.encode_failure(FULL_DISK)),
+        [StreamItem(value=ITEM), Failure(status=500, message="disk full")],
+    ),
+    # As servers write it that have no marker, or no reason; and what follows the result is no part of it.
+    ((b'{"Success":true}{"success":false}\n("m", 0.5)\n',), [StreamEnd()]),
+    ((b'{"success":false,"errorMessage":null}',), [Failure(status=500, message="the download failed")]),
+    (
+        (PROGRESS.encode_item(ITEM), MARKER),
+        [StreamItem(value=ITEM), "stream: expected a whole result before the end, got none"],
+    ),
+]
+
+
+@pytest.mark.parametrize(("pieces", "events"), PROGRESSES)
+def test_a_download_is_told_as_progress_and_then_its_end_or_failure(
+    pieces: tuple[bytes, ...], events: list[object]
+) -> None:
+    assert read_progress(*pieces) == events
+    assert read_progress(*byte_by_byte(b"".join(pieces))) == events
+
+
+def test_the_result_of_a_download_is_a_piece_of_its_own_behind_the_marker_and_a_pause() -> None:
+    assert PROGRESS.media_type == b"text/plain; charset=utf-8"
+    assert PROGRESS.final_pause >= 0.15
+    for pieces, members in (
+        (PROGRESS.encode_end(), {"success": True, "error": None}),
+        (PROGRESS.encode_failure(FULL_DISK), {"success": False, "error": "disk full"}),
+    ):
+        marker, result = pieces
+        assert marker == MARKER
+        assert members.items() <= json.loads(result).items()

@@ -93,11 +93,11 @@ class _Lines:
     def encode_item(self, value: object) -> bytes:
         return (value if isinstance(value, bytes) else encode(value)) + b"\n"
 
-    def encode_failure(self, failure: Failure) -> bytes:
-        return b"failed %b\n" % failure.message.encode()
+    def encode_failure(self, failure: Failure) -> tuple[bytes, ...]:
+        return (b"failed %b\n" % failure.message.encode(),)
 
-    def encode_end(self) -> bytes:
-        return b"end\n"
+    def encode_end(self) -> tuple[bytes, ...]:
+        return (b"end\n",)
 
     def decoder(self, item: type[Any], *, limit: int) -> StreamDecoder:
         return _LinesDecoder(item, limit)

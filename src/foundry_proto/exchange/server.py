@@ -208,12 +208,11 @@ class ServerExchange:
             case Failure() if first:
                 return _whole(event.status, event.headers, error_body(event, self._family), lowest=400)
             case Failure():
-                return [Data(data=self._format.encode_failure(event)), End()]
+                return [*self._last(self._format.encode_failure(event)), End()]
             case StreamItem():
-                return self._streamed(self._format.encode_item(event.value), first=first)
+                return [*self._begin(first=first), Data(data=self._format.encode_item(event.value))]
             case StreamEnd():
-                data = self._format.encode_end()
-                return [*self._streamed(data, first=first, after=self._format.final_pause), End()]
+                return [*self._begin(first=first), *self._last(self._format.encode_end()), End()]
             case _:
                 assert_never(event)
 
@@ -223,12 +222,14 @@ class ServerExchange:
             raise LocalProtocolError("cannot send a stream: the operation has none")
         return self._operation.stream
 
-    def _streamed(self, data: bytes, *, first: bool, after: float = 0.0) -> list[Piece]:
-        piece = Data(data=data, after=after)
-        if not first:
-            return [piece]
+    def _begin(self, *, first: bool) -> list[Piece]:
+        """What stands before a piece of a stream: before the first one, the head."""
         headers = ((b"content-type", self._format.media_type), (b"cache-control", b"no-cache"))
-        return [Start(status=200, headers=headers), piece]
+        return [Start(status=200, headers=headers)] if first else []
+
+    def _last(self, pieces: tuple[bytes, ...]) -> list[Piece]:
+        *most, last = pieces
+        return [*(Data(data=piece) for piece in most), Data(data=last, after=self._format.final_pause)]
 
 
 def _whole(status: int, headers: Headers, value: object, *, lowest: int) -> list[Piece]:
@@ -240,7 +241,7 @@ def _whole(status: int, headers: Headers, value: object, *, lowest: int) -> list
         return [Start(status=status, headers=(*headers, *length)), End()]
     if status in _BODILESS:
         raise LocalProtocolError(f"cannot send a value with the status {status}")
-    body = encode(value)
+    body = value if isinstance(value, bytes) else encode(value)
     described = ((b"content-type", _JSON), (b"content-length", b"%d" % len(body)))
     return [Start(status=status, headers=(*described, *headers)), Data(data=body), End()]
 
