@@ -1,7 +1,8 @@
 """The models on disk: where they lie, which there are, and which one a name means.
 
-Knows: `$FOUNDRY_HOME`, the layout `cache/models/PUBLISHER/NAME-VERSION/`, and what makes a folder a model:
-`genai_config.json`, `inference_model.json` with a name, and no `download.tmp`.
+Knows: `$FOUNDRY_HOME`, the layout `cache/models/PUBLISHER/NAME-VERSION/` in it or in a folder of one's own,
+and what makes a folder a model: `genai_config.json`, `inference_model.json` with a name, and no
+`download.tmp`.
 Refuses to know: how models get there, and which are in memory.
 """
 
@@ -15,6 +16,7 @@ from attrs import frozen
 
 from foundry_runtime.models.folder import ModelFolder, read_name
 from foundry_runtime.models.names import is_meant, version_of
+from foundry_runtime.models.settings import read_models_folder
 
 __all__ = ["ModelDirectory", "ModelEntry"]
 
@@ -36,24 +38,34 @@ class ModelDirectory:
 
     Args:
         home: The folder that holds all that belongs to the service.
+        elsewhere: Where the model folders are, if not in the home.
     """
 
     home: Path
+    elsewhere: Path | None = None
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> ModelDirectory:
-        """The user's: `$FOUNDRY_HOME`, else `~/.foundry`."""
-        return cls(Path(environment.get("FOUNDRY_HOME") or Path("~", ".foundry")).expanduser().absolute())
+        """The user's: `$FOUNDRY_HOME`, else `~/.foundry`, and the models where its settings say.
+
+        Raises:
+            BadSettings: The settings cannot be used.
+        """
+        home = Path(environment.get("FOUNDRY_HOME") or Path("~", ".foundry")).expanduser().absolute()
+        return cls(home, read_models_folder(home))
 
     @property
     def models(self) -> Path:
         """Where the model folders are; need not exist."""
-        return self.home / "cache" / "models"
+        return self.elsewhere or self.home / "cache" / "models"
 
     @property
     def downloads(self) -> Path:
-        """Where unfinished downloads wait to be gone on with; need not exist."""
-        return self.home / "cache" / "downloads"
+        """Where unfinished downloads wait to be gone on with; need not exist.
+
+        On the models' own file system, so that what is finished can be moved.
+        """
+        return self.elsewhere / ".downloads" if self.elsewhere else self.home / "cache" / "downloads"
 
     def entries(self) -> list[ModelEntry]:
         """The models that are there, by id.

@@ -5,14 +5,30 @@ name as an argument, so that the branches of the others can be tested with the s
 """
 
 from foundry_runtime.platform.cores import usable_cores
-from foundry_runtime.platform.files import try_lock
+from foundry_runtime.platform.files import make_private_folder, try_lock, write_whole
 from foundry_runtime.platform.libraries import shared_library_name
 from foundry_runtime.platform.memory import return_freed_memory, return_large_memory_at_once
+from foundry_runtime.platform.ports import port_holder
+from foundry_runtime.platform.processes import (
+    birth_of,
+    kill_process,
+    request_stop,
+    start_detached,
+    stop_requests,
+)
 
 __all__ = [
+    "birth_of",
+    "kill_process",
+    "make_private_folder",
+    "port_holder",
+    "request_stop",
     "return_freed_memory",
     "return_large_memory_at_once",
     "shared_library_name",
+    "start_detached",
+    "stop_requests",
     "try_lock",
     "usable_cores",
+    "write_whole",
 ]

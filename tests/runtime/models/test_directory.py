@@ -11,6 +11,7 @@ import pytest
 from foundry_runtime.models.directory import ModelDirectory
 from foundry_runtime.models.folder import BadModelFolder
 from foundry_runtime.models.names import DEFAULT_ID
+from foundry_runtime.models.settings import write_models_folder
 from tests.runtime.models.folders import write_folder
 
 
@@ -32,6 +33,16 @@ def test_the_home_is_the_environments_or_the_users(monkeypatch: pytest.MonkeyPat
     directory = ModelDirectory.from_environment()
     assert directory.models == tmp_path / "ä" / "cache" / "models"
     assert directory.downloads == tmp_path / "ä" / "cache" / "downloads"
+
+
+def test_the_settings_move_the_models_and_what_is_not_finished_with_them(tmp_path: Path) -> None:
+    write_models_folder(tmp_path / "home", tmp_path / "Größe")
+    directory = ModelDirectory.from_environment({"FOUNDRY_HOME": str(tmp_path / "home")})
+    assert directory == ModelDirectory(tmp_path / "home", tmp_path / "Größe")
+    assert directory.models == tmp_path / "Größe"
+    write_folder(directory.downloads / "unfinished", "unfinished:1")
+    write_folder(directory.models / "m", "m:1")
+    assert _ids(directory) == ["m:1"]
 
 
 def test_a_directory_that_is_not_there_has_no_models(directory: ModelDirectory) -> None:

@@ -1,0 +1,61 @@
+"""Files that several processes share: always whole, and their owner's alone."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from foundry_runtime.platform import files, make_private_folder, write_whole
+
+
+def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
+    path = tmp_path / "state.json"
+    for data in (b"first", b"", b"second"):
+        write_whole(path, data)
+        assert path.read_bytes() == data
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_cannot_be_written_leaves_the_old(tmp_path: Path) -> None:
+    path = tmp_path / "folder"
+    path.mkdir()
+    (path / "kept").touch()
+    with pytest.raises(OSError, match="folder"):
+        write_whole(path, b"x", system="linux")
+    assert [one.name for one in tmp_path.iterdir()] == ["folder"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there, access rights are a folder's")
+def test_only_the_owner_can_read(tmp_path: Path) -> None:
+    folder = tmp_path / "above" / "private"
+    for _ in range(2):
+        make_private_folder(folder, system="linux")
+    write_whole(folder / "file", b"x")
+    assert [oct(path.stat().st_mode & 0o777) for path in (folder, folder / "file")] == ["0o700", "0o600"]
+    make_private_folder(tmp_path / "windows", system="win32")
+    assert (tmp_path / "windows").is_dir()
+
+
+def test_windows_waits_for_readers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "state.json"
+    replace, refusals = Path.replace, [None] * 3
+
+    def refuse(source: Path, target: Path) -> Path:
+        if refusals:
+            refusals.pop()
+            raise PermissionError
+        return replace(source, target)
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    write_whole(path, b"x", system="win32")
+    assert path.read_bytes() == b"x"
+    refusals = [None] * 1000
+    monkeypatch.setattr(files, "_PATIENCE", 0.02)
+    with pytest.raises(PermissionError):
+        write_whole(path, b"y", system="win32")
+    assert (path.read_bytes(), list(tmp_path.iterdir())) == (b"x", [path])
+    refusals = [None]
+    with pytest.raises(PermissionError):  # elsewhere it is no reader that is in the way
+        write_whole(path, b"y", system="linux")
