@@ -39,6 +39,10 @@ class Polygon:
     sides: tuple[int, ...]
 
 
+_Few = Annotated[tuple[str, ...], Items(most=2)]
+_Arrays = str | _Few | tuple[int, ...] | tuple[tuple[int, ...], ...]
+
+
 @frozen(kw_only=True)
 class Everything:
     text: str | Absent = ABSENT
@@ -58,6 +62,7 @@ class Everything:
     shape: Circle | Polygon | Absent = ABSENT
     shapes: tuple[Circle | Polygon, ...] | Absent = ABSENT
     mixed: Maybe[str | tuple[Circle, ...] | Circle] = ABSENT
+    arrays: Maybe[_Arrays] = ABSENT
 
 
 REFUSED: dict[bytes, str] = {
@@ -107,6 +112,17 @@ REFUSED: dict[bytes, str] = {
     ),
     b'{"shapes":[[]]}': "shapes[0]: expected a shape, got an array",
     b'{"mixed":5}': "mixed: expected a string, an array of shapes or a shape, got 5",
+    b'{"arrays":5}': (
+        "arrays: expected a string, an array of at most 2 strings, an array of integers "
+        "or an array of arrays of integers, got 5"
+    ),
+    b'{"arrays":["a","b","c"]}': "arrays: expected at most 2 items, got 3",
+    b'{"arrays":[null]}': "arrays[0]: expected a string, an integer or an array of integers, got null",
+    b'{"arrays":["a",1]}': "arrays[1]: expected a string, got 1",
+    b'{"arrays":[1,"a"]}': 'arrays[1]: expected an integer, got "a"',
+    b'{"arrays":[1,true]}': "arrays[1]: expected an integer, got true",
+    b'{"arrays":[[1],2]}': "arrays[1]: expected an array of integers, got 2",
+    b'{"arrays":[[1],[2,"a"]]}': 'arrays[1][1]: expected an integer, got "a"',
     b'{"mixed":{"radius":1}}': 'mixed.kind: expected "circle", got nothing',
 }
 
@@ -167,6 +183,10 @@ def test_a_wrong_value_of_a_required_field_is_named_alike(name: str, message: st
         (b'{"list":[]}', "list", ()),
         (b'{"biases":{}}', "biases", {}),
         (b'{"mixed":"a"}', "mixed", "a"),
+        (b'{"arrays":[]}', "arrays", ()),
+        (b'{"arrays":["a"]}', "arrays", ("a",)),
+        (b'{"arrays":[1,2.0]}', "arrays", (1, 2)),
+        (b'{"arrays":[[],[1,2]]}', "arrays", ((), (1, 2))),
         (b'{"mixed":[]}', "mixed", ()),
         (b'{"mixed":{"kind":"circle","radius":2}}', "mixed", Circle(kind="circle", radius=2.0)),
         (b'{"shape":{"kind":"square","sides":[1]}}', "shape", Polygon(kind="square", sides=(1,))),
