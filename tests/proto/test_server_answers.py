@@ -70,14 +70,6 @@ def test_a_response_is_its_value_as_json() -> None:
     ]
 
 
-def test_a_response_may_be_given_as_its_json_text() -> None:
-    value, text = (
-        headed("GET", "/widgets/a").send(Response(value=value))
-        for value in (Widget(name="é"), '{"name":"é"}'.encode())
-    )
-    assert text == value
-
-
 @pytest.mark.parametrize(("status", "length"), [(200, ((b"content-length", b"0"),)), (204, ()), (304, ())])
 def test_a_response_without_a_value_has_no_body(status: int, length: Headers) -> None:
     headers = ((b"x-note", b"a b"),)

@@ -60,15 +60,18 @@ class LlamaReference:
 
     def logits(self, ids: Sequence[int]) -> Array:
         """All positions' logits, of shape (len(ids), vocabulary)."""
-        embedding = self.weights["token_embd.weight"]
-        hidden: Array = embedding[list(ids)]
+        head = self.weights.get("output.weight", self.weights["token_embd.weight"])
+        result: Array = self.hidden_states(ids) @ head.T
+        return result
+
+    def hidden_states(self, ids: Sequence[int]) -> Array:
+        """What the head reads, of shape (len(ids), hidden size)."""
+        hidden: Array = self.weights["token_embd.weight"][list(ids)]
         for layer in range(self.n_layers):
             block = f"blk.{layer}"
             hidden = hidden + self._attention(block, self._norm(hidden, f"{block}.attn_norm"))
             hidden = hidden + self._feed_forward(block, self._norm(hidden, f"{block}.ffn_norm"))
-        head = self.weights.get("output.weight", embedding)
-        result: Array = self._norm(hidden, "output_norm") @ head.T
-        return result
+        return self._norm(hidden, "output_norm")
 
     def _norm(self, values: Array, name: str) -> Array:
         mean_square: Array = np.mean(values**2, axis=-1, keepdims=True)

@@ -10,13 +10,22 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from types import EllipsisType
-from typing import Final, NoReturn, TypeVar
+from typing import Final, Literal, NoReturn, TypeVar
 
 from attrs import frozen
 
+from foundry_runtime.engine.embed_config import gives_embeddings
 from foundry_runtime.models.names import canonical_id
 
-__all__ = ["CONFIG_FILE", "IDENTITY_FILE", "BadModelFolder", "ModelFolder", "SearchDefaults", "read_name"]
+__all__ = [
+    "CONFIG_FILE",
+    "IDENTITY_FILE",
+    "BadModelFolder",
+    "ModelFolder",
+    "SearchDefaults",
+    "Task",
+    "read_name",
+]
 
 CONFIG_FILE: Final = "genai_config.json"
 """onnxruntime-genai's own description of a model."""
@@ -27,6 +36,10 @@ _UNFINISHED: Final = "download.tmp"
 _DEFAULT_MAX_OUTPUT: Final = 1024
 
 T = TypeVar("T")
+
+
+Task = Literal["chat-completion", "embeddings"]
+"""What a model is there for, in the catalogue's words."""
 
 
 class BadModelFolder(ValueError):
@@ -56,10 +69,11 @@ class ModelFolder:
     vocab_size: int
     """How many ids the model can generate: at least as many as its tokenizer knows."""
     end_ids: tuple[int, ...]
-    """The tokens that end an answer."""
+    """The tokens that end an answer; a model for embeddings gives none, and needs none."""
     max_output_tokens: int
     """How many tokens an answer may have when its request gives no limit."""
     search: SearchDefaults
+    task: Task = "chat-completion"
 
     @classmethod
     def read(cls, path: Path) -> ModelFolder:
@@ -73,12 +87,13 @@ class ModelFolder:
         """
         identity = _Document.read(path / IDENTITY_FILE)
         config = _Document.read(path / CONFIG_FILE)
+        task = _task(path, identity, config)
         return cls(
             path=path,
             id=canonical_id(identity.text("Name")),
             context_length=config.whole("model.context_length", at_least=1),
             vocab_size=config.whole("model.vocab_size", at_least=1),
-            end_ids=config.wholes("model.eos_token_id"),
+            end_ids=config.wholes("model.eos_token_id") if task == "chat-completion" else (),
             max_output_tokens=identity.whole("maxOutputTokens", at_least=1, default=_DEFAULT_MAX_OUTPUT),
             search=SearchDefaults(
                 do_sample=config.flag("search.do_sample"),
@@ -86,7 +101,20 @@ class ModelFolder:
                 top_p=config.number("search.top_p", at_most=1),
                 top_k=config.whole("search.top_k", default=None),
             ),
+            task=task,
         )
+
+
+def _task(path: Path, identity: _Document, config: _Document) -> Task:
+    """What `task` says; else what the graph gives.
+
+    Choice: a model has one task. Of a graph that gives both logits and hidden states the second counts, since
+    exporters leave them out unless they are asked for; `task` overrules it.
+    """
+    stated = identity.find("task")
+    if stated is not None:
+        return "embeddings" if stated == "embeddings" else "chat-completion"
+    return "embeddings" if gives_embeddings(path, config.find("model")) else "chat-completion"
 
 
 def read_name(path: Path) -> str | None:
@@ -122,15 +150,15 @@ class _Document:
         return cls(path, content)
 
     def text(self, field: str) -> str:
-        value = self._find(field)
+        value = self.find(field)
         return value if isinstance(value, str) and value else self._wrong(field, "a name")
 
     def flag(self, field: str) -> bool | None:
-        value = self._find(field)
+        value = self.find(field)
         return value if value is None or isinstance(value, bool) else self._wrong(field, "true or false")
 
     def number(self, field: str, *, at_most: float) -> float | None:
-        value = self._find(field)
+        value = self.find(field)
         if value is None:
             return None
         if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= at_most:
@@ -139,7 +167,7 @@ class _Document:
 
     def whole(self, field: str, *, at_least: int = 0, default: T | EllipsisType = ...) -> int | T:
         """A whole number; where nothing is said, the default if there is one."""
-        value = self._find(field)
+        value = self.find(field)
         if value is None and not isinstance(default, EllipsisType):
             return default
         if isinstance(value, int) and not isinstance(value, bool) and value >= at_least:
@@ -148,20 +176,21 @@ class _Document:
 
     def wholes(self, field: str) -> tuple[int, ...]:
         """One or more whole numbers, a single one also without a list."""
-        value = self._find(field)
+        value = self.find(field)
         numbers = value if isinstance(value, list) else [value]
         if numbers and all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in numbers):
             return tuple(numbers)
         return self._wrong(field, "a token id or a list of them")
 
-    def _find(self, field: str) -> object:
+    def find(self, field: str) -> object:
+        """What a field holds; `None` where there is none."""
         value: object = self.content
         for name in field.split("."):
             value = value.get(name) if isinstance(value, Mapping) else None
         return value
 
     def _wrong(self, field: str, expected: str) -> NoReturn:
-        raise BadModelFolder(f"{self.path}: {field}: expected {expected}, got {_shown(self._find(field))}")
+        raise BadModelFolder(f"{self.path}: {field}: expected {expected}, got {_shown(self.find(field))}")
 
 
 def _shown(value: object) -> str:

@@ -45,6 +45,31 @@ def test_a_model_may_have_several_end_tokens(tmp_path: Path) -> None:
     assert ModelFolder.read(write_folder(tmp_path, config=config)).end_ids == (2, 7)
 
 
+ENCODER = {"model": {"context_length": 512, "vocab_size": 10, "encoder": {}}}
+
+
+@pytest.mark.parametrize(
+    ("config", "stated", "task"),
+    [
+        (CONFIG, None, "chat-completion"),
+        (CONFIG, "embeddings", "embeddings"),
+        (CONFIG, "chat", "chat-completion"),
+        (ENCODER, None, "embeddings"),
+    ],
+)
+def test_a_models_task_is_what_its_folder_says_else_what_its_graph_gives(
+    tmp_path: Path, config: object, stated: str | None, task: str
+) -> None:
+    assert ModelFolder.read(write_folder(tmp_path, config=config, task=stated)).task == task
+
+
+def test_a_model_for_embeddings_needs_no_end_token(tmp_path: Path) -> None:
+    assert ModelFolder.read(write_folder(tmp_path, config=ENCODER)).end_ids == ()
+    write_folder(tmp_path, config=ENCODER, task="chat-completion")
+    with pytest.raises(BadModelFolder, match=r"model\.eos_token_id: expected a token id"):
+        ModelFolder.read(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("path", "value", "reason"),
     [

@@ -25,7 +25,7 @@ import tokenizers
 from attrs import frozen
 from tokenizers import AddedToken, models, pre_tokenizers
 
-__all__ = ["Tokenizer", "TokenizerError"]
+__all__ = ["Tokenizer", "TokenizerError", "read_core"]
 
 # Read by the library at each call. Its own threads would compete with the model's for the cores, and make it
 # warn at each fork; a prompt is short work for one. Who has set it keeps what they chose.
@@ -73,10 +73,7 @@ class Tokenizer:
             TokenizerError: There is no such file, or it is not one that can be used.
         """
         path = folder / "tokenizer.json"
-        core = _read(path)
-        core.no_truncation()
-        core.no_padding()
-        core.encode_special_tokens = True
+        core = read_core(path)
         to_bytes, drops_first_blank = _decoding(path, core)
         special = {i: token for i, token in core.get_added_tokens_decoder().items() if token.special}
         return cls(
@@ -141,7 +138,14 @@ class Tokenizer:
         return array("i", chain.from_iterable(self._encode(parts, first_starts_text=starts_text)))
 
 
-def _read(path: Path) -> tokenizers.Tokenizer:
+def read_core(path: Path) -> tokenizers.Tokenizer:
+    """Read a `tokenizer.json` as the library's own tokenizer.
+
+    Whatever the file says, it cuts nothing off, fills nothing up, and finds no special tokens in a text.
+
+    Raises:
+        TokenizerError: There is no such file, or it is not one that can be used.
+    """
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -150,12 +154,15 @@ def _read(path: Path) -> tokenizers.Tokenizer:
         core = _assembled(json.loads(data))
     except Exception:  # noqa: BLE001 (what is wrong with it, if anything, the library says better)
         core = None
-    if core is not None:
-        return core
-    try:
-        return tokenizers.Tokenizer.from_buffer(data)
-    except Exception as error:  # the library raises no other
-        raise TokenizerError(f"{path}: not a tokenizer that can be used: {error}") from error
+    if core is None:
+        try:
+            core = tokenizers.Tokenizer.from_buffer(data)
+        except Exception as error:  # the library raises no other
+            raise TokenizerError(f"{path}: not a tokenizer that can be used: {error}") from error
+    core.no_truncation()
+    core.no_padding()
+    core.encode_special_tokens = True
+    return core
 
 
 _BPE_OPTIONS: Final = frozenset({
