@@ -27,6 +27,7 @@ RULES: Final = {
     "foundry_runtime/engine/embed.py": {"onnxruntime"},
     "foundry_runtime/engine/genai/": {"onnxruntime_genai"},
     "foundry_runtime/engine/text/": {"jinja2", "tokenizers"},
+    "foundry_runtime/models/external.py": {"httpx"},
     "foundry_runtime/importers/": {"gguf", "numpy", "onnx", "tokenizers"},
     "foundry_serve/": {"anyio", "attrs", "click", "rich"},
 }

@@ -15,7 +15,9 @@ from anyio.abc import TaskGroup
 from foundry_proto.operations import DOCUMENTED
 from foundry_runtime.application import Application
 from foundry_runtime.models.directory import ModelDirectory
+from foundry_runtime.models.external import Relay
 from foundry_runtime.models.pool import ModelPool, OpenModel
+from foundry_runtime.models.registered import RegisteredModels
 from foundry_runtime.platform import usable_cores
 from foundry_serve.handlers import HANDLERS
 from foundry_serve.services import Services
@@ -34,9 +36,17 @@ def make_application(directory: ModelDirectory, open_model: OpenModel) -> Applic
     @asynccontextmanager
     async def lifespan(task_group: TaskGroup) -> AsyncIterator[Services]:
         pool = ModelPool(open_model, task_group)
+        relay = Relay()
         try:
-            yield Services(directory=directory, pool=pool, prompt_threads=CapacityLimiter(usable_cores()))
+            yield Services(
+                directory=directory,
+                pool=pool,
+                prompt_threads=CapacityLimiter(usable_cores()),
+                registered=RegisteredModels(directory.home),
+                relay=relay,
+            )
         finally:
+            await relay.aclose()
             await pool.aclose()
 
     return Application(DOCUMENTED, HANDLERS, lifespan)

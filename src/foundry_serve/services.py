@@ -6,7 +6,9 @@ from anyio import CapacityLimiter
 from attrs import frozen
 
 from foundry_runtime.models.directory import ModelDirectory
+from foundry_runtime.models.external import Relay
 from foundry_runtime.models.pool import ModelPool
+from foundry_runtime.models.registered import RegisteredModels
 
 __all__ = ["Services"]
 
@@ -21,3 +23,7 @@ class Services:
     """The models in memory."""
     prompt_threads: CapacityLimiter
     """How many prompts are made at a time, each in a thread."""
+    registered: RegisteredModels
+    """The models of other servers."""
+    relay: Relay
+    """How chats reach them."""

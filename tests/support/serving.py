@@ -14,7 +14,7 @@ from foundry_runtime.application import Application
 from foundry_runtime.client import Client
 from foundry_runtime.server import TimeOuts, serve_connection
 from foundry_runtime.transport import Transport, memory_transport_pair
-from tests.support.applications import Journal, make_test_application
+from tests.support.applications import make_test_application
 
 __all__ = ["Served", "raw_request", "read_all", "served", "until"]
 
@@ -76,7 +76,7 @@ class Served:
 
 @asynccontextmanager
 async def served(
-    application: Application[Journal] | None = None, *, time_outs: TimeOuts | None = None
+    application: Application[Any] | None = None, *, time_outs: TimeOuts | None = None
 ) -> AsyncIterator[Served]:
     """Serve the test application in memory."""
     application = application or make_test_application()

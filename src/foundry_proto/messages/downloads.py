@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, ClassVar
 
-from attrs import frozen
+from attrs import field, frozen
 
 from foundry_proto.sentinels import ABSENT, Maybe
 from foundry_proto.wire import Between, Wire
@@ -46,7 +46,7 @@ class DownloadRequest:
     WIRE: ClassVar = Wire(writes=("camel",), any_case=True)
     model: WorkspaceInferenceModel | str
     """The model, or, as an older document has it, its name alone."""
-    token: Maybe[str] = ABSENT
+    token: Maybe[str] = field(default=ABSENT, repr=False)
     """What opens a protected place."""
     progress_token: object = ABSENT
     """Any JSON value, by which who watches the service's events knows this download."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from attrs import frozen
+from attrs import field, frozen
 
 from foundry_proto.sentinels import ABSENT, Maybe
 from foundry_proto.wire import Wire
@@ -30,7 +30,7 @@ class RegisterRequest:
     """What the other server calls the model: `deepseek-chat`."""
     base_uri: str
     """What stands before `/chat/completions` there: `https://api.deepseek.com/v1`."""
-    api_key: Maybe[str] = ABSENT
+    api_key: Maybe[str] = field(default=ABSENT, repr=False)
     """The key that the other server wants, so that no client needs to know it; not in the older reference."""
 
 

@@ -28,6 +28,7 @@ from foundry_serve.generation import (
     model_for,
     stops_of,
 )
+from foundry_serve.handlers.external import relayed
 from foundry_serve.services import Services
 
 __all__ = ["chat_completions"]
@@ -35,6 +36,8 @@ __all__ = ["chat_completions"]
 
 async def chat_completions(services: Services, request: Request[ChatCompletionRequest], send: Send) -> None:
     """Answer a chat, streamed or whole."""
+    if await relayed(services, request, send):
+        return
     try:
         await _chat(services, request.value, send)
     except Refusal as refusal:
