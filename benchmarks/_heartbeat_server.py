@@ -23,7 +23,7 @@ from foundry_runtime.models.loading import ModelOpener
 from foundry_runtime.server import serve
 from foundry_runtime.transport import open_tcp_listeners
 from foundry_serve.app import make_application
-from foundry_serve.cli.serve import prepare_process
+from foundry_serve.serving import prepare_process
 
 PERIOD = 0.002
 

@@ -211,10 +211,11 @@ def test_names_in_the_text_exist(page: Path) -> None:
 def command_named(words: Sequence[str]) -> tuple[click.Command, list[str]]:
     """The command that a line calls, and the words behind its name."""
     command: click.Command = foundry
+    context = click.Context(foundry)
     rest = list(words)
     while isinstance(command, click.Group) and rest and not rest[0].startswith("-"):
         name = rest.pop(0)
-        found = command.commands.get(name)
+        found = command.get_command(context, name)
         assert found is not None, f"foundry has no command {name}: {' '.join(words)}"
         command = found
     return command, rest

@@ -151,8 +151,8 @@ async def open_tcp_listeners(host: str | None, port: int, *, backlog: int = BACK
     """Listen on every address that a host stands for.
 
     Args:
-        host: An address, a name (`localhost` may stand for an IPv4 and an IPv6 address), or `None` for every
-            interface.
+        host: An address, a name, or `None` for every interface. `localhost` is 127.0.0.1 and ::1, as far as
+            the machine has them, whatever its resolver says: a client may take it for either.
         port: 0 takes a free one, the same for every address.
         backlog: Connections that the system holds ready to be accepted.
 
@@ -165,7 +165,7 @@ async def open_tcp_listeners(host: str | None, port: int, *, backlog: int = BACK
     """
     attempts_left = BIND_ATTEMPTS if port == 0 else 1
     try:
-        targets = await _resolve(host, port)
+        targets = _loopback(port) if _is_localhost(host) else await _resolve(host, port)
         while True:
             attempts_left -= 1
             try:
@@ -307,10 +307,24 @@ async def wrap_socket(sock: socket.socket) -> Transport:
         raise
 
 
-async def _resolve(host: str | None, port: int) -> list[_Target]:
-    """All addresses of a host, in the resolver's order, without a thread for a numeric one."""
+def _is_localhost(host: str | None) -> bool:
+    return host is not None and host.casefold() == "localhost"
+
+
+def _loopback(port: int) -> list[_Target]:
+    """Both addresses of this machine for itself (RFC 6761, section 6.3)."""
+    _check(port)
+    return [(socket.AF_INET, ("127.0.0.1", port)), (socket.AF_INET6, ("::1", port))]
+
+
+def _check(port: int) -> None:
     if not 0 <= port <= 65535:
         raise ValueError(f"port: expected 0 to 65535, got {port}")
+
+
+async def _resolve(host: str | None, port: int) -> list[_Target]:
+    """All addresses of a host, in the resolver's order, without a thread for a numeric one."""
+    _check(port)
     passive, numeric = socket.AI_PASSIVE, socket.AI_NUMERICHOST
     try:
         found: list[_Target] = [

@@ -14,7 +14,12 @@ __all__ = ["main"]
 def main() -> None:
     """Run the command; the installed `foundry` script calls this."""
     try:
-        from foundry_serve.cli.root import foundry  # noqa: PLC0415 - only now, so that its absence can be told
+        # Only now, so that what is absent can be told; commands import what they need when they are called.
+        from foundry_serve.cli.root import foundry  # noqa: PLC0415
+        from foundry_serve.cli.terminal import speak_utf8  # noqa: PLC0415
+
+        speak_utf8()
+        foundry()
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("foundry_"):
             raise
@@ -22,4 +27,3 @@ def main() -> None:
             f"foundry: the package {error.name} is missing; install what the command needs with\n"
             "    pip install 'foundry-proto[all]'"
         )
-    foundry()

@@ -30,7 +30,8 @@ from foundry_runtime.application import Application
 from foundry_runtime.client import Client, ServerFailure
 from foundry_runtime.server import serve_connection
 from foundry_runtime.transport import Transport, memory_transport_pair
-from foundry_serve.cli.terminal import Runtime, stderr
+from foundry_serve.cli.drawing import stderr
+from foundry_serve.serving import Runtime
 
 __all__ = ["Chat", "MakeRequest", "chat_in_memory", "converse"]
 

@@ -1,24 +1,32 @@
-"""What the terminal is told: progress, errors, and what options several commands share.
+"""What the commands say in words, and what options several of them share.
 
 Answers go to standard output as they come; all else goes to standard error, so that output can be piped.
 """
 
 from __future__ import annotations
 
+import io
+import json
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, Literal, NoReturn
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-__all__ = ["NumberRange", "Runtime", "fail", "progress_bar", "runtime_option", "stderr"]
+from foundry_runtime.models.directory import ModelDirectory
+from foundry_runtime.models.settings import BadSettings
 
-Runtime = Literal["asyncio", "trio"]
-
-stderr = Console(stderr=True, highlight=False)
+__all__ = [
+    "NumberRange",
+    "fail",
+    "json_option",
+    "models_on_disk",
+    "print_json",
+    "runtime_option",
+    "speak_utf8",
+    "warn",
+]
 
 runtime_option = click.option(
     "--runtime",
@@ -27,6 +35,8 @@ runtime_option = click.option(
     show_default=True,
     help="The event loop to run on.",
 )
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
 
 class NumberRange(click.FloatRange):
@@ -40,25 +50,40 @@ class NumberRange(click.FloatRange):
         return number
 
 
+def speak_utf8() -> None:
+    """Write UTF-8 to pipes and files whatever the user's language says, and fail on no character."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            if stream.isatty():
+                stream.reconfigure(errors="replace")
+            else:
+                stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+
+
+def warn(message: str) -> None:
+    """Say what the user should know beside the answer."""
+    click.echo(f"foundry: {message}", err=True)
+
+
 def fail(message: str) -> NoReturn:
     """Say why the command can't go on, and end it with status 1."""
-    click.echo(f"foundry: {message}", err=True)
+    warn(message)
     raise SystemExit(1)
 
 
-@contextmanager
-def progress_bar() -> Iterator[Callable[[str, float], None]]:
-    """Show a bar; gives the function that moves it: (what is worked on, fraction done from 0 to 1)."""
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as progress:
-        task = progress.add_task("", total=1.0)
-        current = ""
+def print_json(value: object) -> None:
+    """Answer with JSON, for programs."""
+    click.echo(json.dumps(value, ensure_ascii=False, indent=2))
 
-        def move(what: str, fraction: float) -> None:
-            nonlocal current
-            if what != current:
-                current = what
-                progress.reset(task, description=what)
-            progress.update(task, completed=fraction)
 
-        yield move
+def models_on_disk(cachedir: str | None = None) -> ModelDirectory:
+    """The user's models.
+
+    Args:
+        cachedir: Where they are, if not where the settings say.
+    """
+    try:
+        directory = ModelDirectory.from_environment()
+    except BadSettings as error:
+        fail(str(error))
+    return directory if cachedir is None else ModelDirectory(directory.home, Path(cachedir).absolute())

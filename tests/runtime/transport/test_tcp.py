@@ -97,6 +97,18 @@ async def test_all_addresses_of_a_host_share_one_port(host: str | None) -> None:
         await listener.aclose()
 
 
+@pytest.mark.parametrize("name", ["localhost", "LOCALHOST"])
+async def test_localhost_is_both_loopback_addresses_whatever_the_resolver_says(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.delattr(tcp, "_resolve")
+    listeners = await open_tcp_listeners(name, 0)
+    assert [listener.host for listener in listeners] == ["127.0.0.1", "::1"][: 1 + _has_ipv6()]
+    assert len({listener.port for listener in listeners}) == 1
+    for listener in listeners:
+        await listener.aclose()
+
+
 async def test_a_free_port_that_is_taken_on_another_address_is_tried_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -119,7 +131,7 @@ async def test_an_address_family_that_the_machine_lacks_is_passed_over(
         return [(socket.AF_INET, ("203.0.113.1", port)), (socket.AF_INET, ("127.0.0.1", port))]
 
     monkeypatch.setattr(tcp, "_resolve", resolve)
-    listener = await listen("localhost")
+    listener = await listen("test")
     assert listener.host == "127.0.0.1"
     await listener.aclose()
 

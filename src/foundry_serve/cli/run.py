@@ -1,0 +1,85 @@
+"""`foundry model run`: ask a model in the terminal, in this process."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Final
+
+import click
+
+from foundry_proto.messages.chat import ChatCompletionRequest, ChatMessage, StreamOptions, SystemMessage
+from foundry_proto.sentinels import ABSENT
+from foundry_runtime.client import ServerFailure
+from foundry_runtime.models.folder import BadModelFolder
+from foundry_runtime.models.loading import ModelOpener
+from foundry_serve.app import make_application
+from foundry_serve.cli.chat import chat_in_memory, converse
+from foundry_serve.cli.getting import fetch
+from foundry_serve.cli.terminal import NumberRange, fail, models_on_disk, runtime_option
+from foundry_serve.serving import Runtime, prepare_process
+
+__all__ = ["run"]
+
+_INTERRUPTED: Final = 130
+"""The exit status of a command that Ctrl-C ended, as shells have it."""
+
+
+@click.command()
+@click.argument("name", metavar="MODEL")
+@click.argument("prompt", required=False)
+@click.option("--system", help="Instructions that stand above the conversation.")
+@click.option("--temperature", type=NumberRange(0, 2), help="0 is greedy; by default the model's own.")
+@click.option("--max-tokens", type=click.IntRange(1), help="The most tokens of an answer.")
+@click.option("--seed", type=int, help="Equal seeds give equal answers.")
+@click.option("--threads", type=click.IntRange(1), help="By default the cores that may be used.")
+@runtime_option
+def run(
+    name: str,
+    prompt: str | None,
+    system: str | None,
+    temperature: float | None,
+    max_tokens: int | None,
+    seed: int | None,
+    threads: int | None,
+    runtime: Runtime,
+) -> None:
+    """Ask MODEL the PROMPT and print its answer; without a PROMPT, chat with it.
+
+    The default model, smollm2-135m, is fetched the first time.
+    """
+    logging.basicConfig(level=logging.CRITICAL)  # failures are told in words, by the errors that come back
+    prepare_process()
+    directory = models_on_disk()
+    try:
+        folder = directory.resolve(name) or fetch(name, directory, runtime)
+    except BadModelFolder as error:
+        fail(str(error))
+
+    def make_request(messages: Sequence[ChatMessage]) -> ChatCompletionRequest:
+        return ChatCompletionRequest(
+            model=folder.id,
+            messages=tuple(messages),
+            stream=True,
+            stream_options=StreamOptions(include_usage=True),
+            temperature=ABSENT if temperature is None else temperature,
+            max_tokens=ABSENT if max_tokens is None else max_tokens,
+            seed=ABSENT if seed is None else seed,
+        )
+
+    beginning = [] if system is None else [SystemMessage(role="system", content=_text(system))]
+    application = make_application(directory, ModelOpener(threads=threads))
+    with chat_in_memory(application, make_request, runtime, beginning) as chat:
+        if prompt is None:
+            converse(chat)
+            return
+        try:
+            if not chat.ask(_text(prompt)):
+                raise SystemExit(_INTERRUPTED)
+        except ServerFailure as error:
+            fail(str(error))
+
+
+def _text(argument: str) -> str:
+    """An argument as characters: where its bytes are none, Python has put what no message can carry."""
+    return argument.encode("utf-8", "replace").decode()
