@@ -82,6 +82,7 @@ def test_exactly_the_longest_end_that_begins_a_stop_sequence_is_held_back(
         begins = [stop[:length] for stop in stops for length in range(len(stop))]
         held = max((begin for begin in begins if read.endswith(begin)), key=len, default="")
         assert sent + held == read
+        assert matcher.held == len(held)
 
 
 def test_what_is_held_back_leaves_when_it_cannot_match_any_more() -> None:

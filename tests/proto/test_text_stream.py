@@ -69,6 +69,11 @@ def test_any_tokens_of_the_same_bytes_give_the_same_text(
     assert ("".join(pieces), stopped) == first_match(stops, joined.decode("utf-8", "replace"))
 
 
+def test_an_incomplete_character_is_not_counted_as_held() -> None:
+    stream = TextStream([b"aST", b"\xe2", b"\x82\xac"], ["ST\u20ac!"])
+    assert [(stream.push(token), stream.held) for token in range(3)] == [("a", 2), ("", 2), ("", 3)]
+
+
 def test_one_table_serves_many_streams_and_may_be_a_mapping() -> None:
     table = {7: b"a", 70_000: b"b", 9: b""}
     first, second = TextStream(table), TextStream(table, ("b",))

@@ -101,6 +101,11 @@ class StopMatcher:
         leaving = held + read - (self._held()[1] if self.stopped is None else len(self.stopped))
         return source[: min(leaving, held)] + text[: max(leaving - held, 0)]
 
+    @property
+    def held(self) -> int:
+        """How many characters are held back: a stop sequence may yet be made of them, or was."""
+        return self._held()[1]
+
     def finish(self) -> str:
         """Say that the text is complete.
 

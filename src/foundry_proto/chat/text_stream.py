@@ -55,6 +55,11 @@ class TextStream:
         """The stop sequence that ended the text; `None` while none has."""
         return self._matcher.stopped
 
+    @property
+    def held(self) -> int:
+        """How many whole characters are held back: a stop sequence may yet be made of them, or was."""
+        return self._matcher.held
+
     def push(self, token_id: int) -> str:
         """Give the next token.
 

@@ -10,6 +10,7 @@ timing. Whatever happens, each submitted job that is not cancelled gets exactly 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import Protocol, final
 
@@ -40,7 +41,9 @@ class Delta:
     """Whole characters, none of which can still turn out to belong to a stop sequence. Empty only in an
     answer's last delta, when its last tokens gave no text."""
     tokens: tuple[int, ...]
-    """The ids taken in since the previous delta, those whose text was held back until now included."""
+    """The ids whose text begins to leave with this delta, and those before them that have none of their own.
+    A token whose text waits, because it may become a stop sequence, waits too; one that a stop sequence
+    swallowed whole never comes."""
     logprobs: tuple[TokenLogprobs, ...] = ()
     """One for each of the tokens, where the job asked for them."""
 
@@ -79,6 +82,11 @@ class TextStream(Protocol):
         """The stop sequence that ended the text, once one did."""
         ...
 
+    @property
+    def held(self) -> int:
+        """How many characters are held back: a stop sequence may yet be made of them, or was."""
+        ...
+
     def push(self, token: int, /) -> str:
         """The text that is certain after one more token."""
         ...
@@ -94,9 +102,31 @@ class _Running:
 
     text: TextStream
     deliver: Deliver
-    held: list[int] = Factory(list)
+    held: deque[tuple[int, Token]] = Factory(deque)
+    """Tokens that are in no delta yet, each with the number of characters before its own."""
+    left: int = 0
+    """Characters in the deltas so far."""
     completion_tokens: int = 0
     cached_tokens: int = 0
+
+    def push(self, token: Token) -> str:
+        """Take a token in; gives the text that may leave."""
+        self.completion_tokens += 1
+        self.held.append((self.left + self.text.held, token))
+        text = self.text.push(token.id)
+        self.left += len(text)
+        return text
+
+    def delta(self, text: str, *, last: bool = False) -> Delta:
+        """The delta of this text and the tokens that it has begun to show; all that are left in the last."""
+        tokens = []
+        while self.held and (last or self.held[0][0] < self.left):
+            tokens.append(self.held.popleft()[1])
+        return Delta(
+            text=text,
+            tokens=tuple([token.id for token in tokens]),
+            logprobs=tuple([token.logprobs for token in tokens if token.logprobs is not None]),
+        )
 
 
 @final
@@ -177,12 +207,9 @@ class Driver:
             self._break(event.job, error)
 
     def _push(self, event: Token, running: _Running) -> None:
-        running.completion_tokens += 1
-        running.held.append(event.id)
-        text = running.text.push(event.id)
+        text = running.push(event)
         if text:
-            running.deliver(Delta(text=text, tokens=tuple(running.held)))
-            running.held.clear()
+            running.deliver(running.delta(text))
         if running.text.stopped is not None:
             del self._running[event.job]
             running.deliver(_done(event.job, running, "stop"))
@@ -191,8 +218,9 @@ class Driver:
     def _finish(self, job: Job, running: _Running, reason: FinishReason) -> None:
         text = running.text.finish()
         del self._running[job]
-        if text or running.held:
-            running.deliver(Delta(text=text, tokens=tuple(running.held)))
+        whole = running.text.stopped is None
+        if text or (whole and running.held):
+            running.deliver(running.delta(text, last=whole))
         running.deliver(_done(job, running, "stop" if running.text.stopped is not None else reason))
 
     def _break(self, job: Job, error: Exception) -> None:
