@@ -39,7 +39,8 @@ __all__ = [
 ]
 
 FinishReason = Literal["stop", "length"]
-"""`stop`: the model ended its turn; `length`: the job's `max_tokens` were generated."""
+"""`stop`: the model ended its turn, or its grammar let nothing follow; `length`: the job's `max_tokens` were
+generated, and the answer might have gone on."""
 
 
 class Refused(Exception):
@@ -67,7 +68,7 @@ class ModelLoadError(Exception):
 
 @frozen(kw_only=True)
 class Sampling:
-    """How the next token is drawn from the logits."""
+    """How the next token is drawn from the logits; in which order, `engine/text/sampler.py` says."""
 
     temperature: float = 1.0
     """Divides the logits; 0 takes the likeliest token (greedy)."""
@@ -89,16 +90,30 @@ class Sampling:
     seed: int | None = None
     """Equal seeds give equal draws for equal jobs; `None` draws differently each time."""
 
+    @property
+    def takes_logits_as_they_are(self) -> bool:
+        """Whether no penalty and no bias changes the logits before the draw."""
+        return (
+            self.repetition_penalty == 1
+            and self.presence_penalty == 0
+            and self.frequency_penalty == 0
+            and not any(self.logit_bias.values())
+        )
+
 
 class Guide(Protocol):
     """How far one sequence has come in its grammar; used by the engine's thread alone."""
 
     def constrain(self, logits: npt.NDArray[np.float32]) -> None:
-        """Make `-inf` of the logits of all tokens that the grammar does not allow next, in place."""
+        """Make `-inf` of the logits of all tokens that the grammar does not allow next, in place.
+
+        Where the text may end it allows the model's end tokens. It is called once for each token, and not
+        when nothing may follow.
+        """
         ...
 
     def accept(self, token: int) -> None:
-        """Take the token that was chosen, which the grammar allows."""
+        """Take the token that was chosen, which the grammar allows; an end token too."""
         ...
 
     @property
@@ -120,7 +135,8 @@ class Job:
     """One sequence to generate; compared by identity."""
 
     prompt: Sequence[int]
-    """Token ids of the rendered prompt, at least one."""
+    """Token ids of the rendered prompt, at least one. Jobs that are choices of one answer have the very same
+    object, which tells an engine that its prompt may be computed once."""
     max_tokens: int
     """How many tokens may be generated, at least one, the end token not counted."""
     sampling: Sampling
