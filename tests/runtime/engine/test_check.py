@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
 import pytest
 from attrs import evolve
@@ -18,15 +19,18 @@ from foundry_runtime.engine.api import (
     Sampling,
     Started,
     Token,
+    TokenLogprobs,
 )
 from foundry_runtime.engine.check import check_engine
 from foundry_runtime.engine.scripted import ScriptedEngine
+
+Alter: TypeAlias = "Callable[[Faulty, list[EngineEvent]], list[EngineEvent]]"
 
 
 class Faulty:
     """The scripted engine, with the events of each step altered."""
 
-    def __init__(self, alter: Callable[[Faulty, list[EngineEvent]], list[EngineEvent]]) -> None:
+    def __init__(self, alter: Alter) -> None:
         self.engine = ScriptedEngine(prefill_slice=16)
         self.context_length = self.engine.context_length
         self.counters = self.engine.counters
@@ -122,9 +126,7 @@ def talks_when_idle(faulty: Faulty, events: list[EngineEvent]) -> list[EngineEve
         (talks_when_idle, "a step without jobs, after no job, gave [Started"),
     ],
 )
-def test_a_broken_law_is_named(
-    alter: Callable[[Faulty, list[EngineEvent]], list[EngineEvent]], message: str
-) -> None:
+def test_a_broken_law_is_named(alter: Alter, message: str) -> None:
     with pytest.raises(AssertionError) as caught:
         check_engine(lambda: Faulty(alter))
     assert str(caught.value).startswith(message), str(caught.value)
@@ -200,6 +202,110 @@ def test_an_engine_that_cannot_hear_or_count_is_noticed(factory: Callable[[], Fa
     with pytest.raises(AssertionError) as caught:
         check_engine(factory)
     assert str(caught.value).startswith(message), str(caught.value)
+
+
+class Ignorant(Faulty):
+    """Passes over some of what a job asks."""
+
+    def __init__(self, simplify: Callable[[Job], Job]) -> None:
+        super().__init__(self._as_asked)
+        self.simplify = simplify
+        self.simple: dict[Job, Job] = {}
+        self.asked: dict[Job, Job] = {}
+        self.admit = self._admit
+        self.cancel = lambda job: self.engine.cancel(self.simple.get(job, job))
+
+    def _admit(self, job: Job) -> None:
+        self.engine.admit(job)  # which refuses what any engine refuses
+        self.engine.cancel(job)
+        simple = self.simple[job] = self.simplify(job)
+        self.asked[simple] = job
+        self.engine.admit(simple)
+
+    def _as_asked(self, _: Faulty, events: list[EngineEvent]) -> list[EngineEvent]:
+        return [evolve(event, job=self.asked[event.job]) for event in events]
+
+
+def without(**sampling: Any) -> Callable[[Job], Job]:
+    return lambda job: evolve(job, sampling=evolve(job.sampling, **sampling))
+
+
+@pytest.mark.parametrize(
+    ("simplify", "message"),
+    [
+        (lambda job: evolve(job, logprobs=None), "a job of logprobs 0 was told None"),
+        (lambda job: evolve(job, logprobs=4), "a job of logprobs None was told TokenLogprobs"),
+        (
+            lambda job: evolve(job, logprobs=job.logprobs and job.logprobs + 1),
+            "4 likeliest tokens where 3 were asked for",
+        ),
+        (without(logit_bias={}), "a bias of 100 for "),
+        (
+            without(presence_penalty=0.0, frequency_penalty=0.0),
+            "4 was said after {4: 5, 9: 5}: the penalties leave it -11.5",
+        ),
+        (without(frequency_penalty=0.0), "4 was said after {4: 5, 9: 5}: the penalties leave it -11.5"),
+        (
+            lambda job: evolve(job, grammar=None),
+            "[5, 6, 7, 8], 'length': a grammar of 4 tokens, of which 4 were allowed, expected 4, 'stop'",
+        ),
+    ],
+)
+def test_an_engine_that_passes_over_what_is_asked_is_noticed(
+    simplify: Callable[[Job], Job], message: str
+) -> None:
+    with pytest.raises(AssertionError) as caught:
+        check_engine(lambda: Ignorant(simplify))
+    assert str(caught.value).startswith(message), str(caught.value)
+
+
+def altered_logprobs(logprobs: TokenLogprobs) -> Alter:
+    def alter(_: Faulty, events: list[EngineEvent]) -> list[EngineEvent]:
+        return [
+            evolve(event, logprobs=logprobs) if isinstance(event, Token) and event.logprobs else event
+            for event in events
+        ]
+
+    return alter
+
+
+@pytest.mark.parametrize(
+    ("logprobs", "message"),
+    [
+        (TokenLogprobs(logprob=0.5), "0.5 is no probability's logarithm"),
+        (
+            TokenLogprobs(logprob=-1.0, top=((1, -2.0), (2, -1.0))),
+            "2 likeliest tokens where 0 were asked for",
+        ),
+    ],
+)
+def test_logprobs_that_cannot_be_are_noticed(logprobs: TokenLogprobs, message: str) -> None:
+    with pytest.raises(AssertionError) as caught:
+        check_engine(lambda: Faulty(altered_logprobs(logprobs)))
+    assert str(caught.value).startswith(message), str(caught.value)
+
+
+def test_an_engine_may_refuse_what_it_cannot_do_but_must_say_what() -> None:
+    def refusing(param: str | None) -> Faulty:
+        engine = Faulty(unchanged)
+
+        def admit(job: Job) -> None:
+            engine.engine.admit(job)
+            if (
+                job.logprobs is not None
+                or job.grammar is not None
+                or not job.sampling.takes_logits_as_they_are
+            ):
+                engine.engine.cancel(job)
+                raise Refused("not here", param=param)
+
+        engine.admit = admit
+        return engine
+
+    check_engine(lambda: refusing("logprobs"))
+    with pytest.raises(AssertionError) as caught:
+        check_engine(lambda: refusing(None))
+    assert str(caught.value) == "a refusal that names no parameter: not here"
 
 
 def test_an_engine_is_closed_also_when_it_fails() -> None:

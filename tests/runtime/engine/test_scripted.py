@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
+import numpy as np
+import numpy.typing as npt
 import pytest
+from attrs import evolve
 
 from foundry_proto.errors import LocalProtocolError
 from foundry_runtime.engine.api import (
@@ -123,6 +127,101 @@ def test_a_job_is_admitted_once() -> None:
     assert str(caught.value) == "this job is in the engine already"
 
 
+def said(engine: ScriptedEngine, asked: Job) -> tuple[list[int], str]:
+    """The job's tokens, and why it ended."""
+    engine.admit(asked)
+    events: list[EngineEvent] = []
+    while not events or not isinstance(events[-1], Finished):
+        events += engine.step()
+    return [event.id for event in events if isinstance(event, Token)], events[-1].reason
+
+
+class Even:
+    """A grammar of even ids without 0, so many of them and no more."""
+
+    def __init__(self, most: int) -> None:
+        self.left = most
+
+    def begin(self) -> Even:
+        return Even(self.left)
+
+    def constrain(self, logits: npt.NDArray[np.float32]) -> None:
+        logits[1::2] = -math.inf
+        logits[0] = -math.inf
+
+    def accept(self, token: int) -> None:
+        assert token % 2 == 0
+        self.left -= 1
+
+    @property
+    def complete(self) -> bool:
+        return self.left == 0
+
+
+def test_where_a_grammar_forbids_the_script_the_lowest_id_that_it_allows_is_said() -> None:
+    engine = ScriptedEngine(lambda _: [4, 5, 6], vocabulary=50)
+    obedient = evolve(job(1), grammar=Even(4))
+    assert said(engine, obedient) == ([4, 2, 6, 2], "stop")
+    assert said(engine, evolve(obedient, max_tokens=3)) == ([4, 2, 6], "length")
+    assert said(engine, evolve(obedient, grammar=Even(0))) == ([], "stop")
+
+
+def test_a_script_that_is_said_prefers_the_first_end_token() -> None:
+    engine = ScriptedEngine(lambda _: [4, 6], vocabulary=50, end_ids=(40, 2), context_length=99)
+    assert said(engine, evolve(job(1), grammar=Even(9))) == ([4, 6], "stop")
+    endless = Sampling(logit_bias={40: -100.0, 2: -100.0})
+    assert said(engine, evolve(job(1), grammar=Even(9), sampling=endless)) == ([4, 6, *[4] * 7], "stop")
+    assert said(engine, job(1)) == ([4, 6], "stop")
+    assert said(ScriptedEngine(lambda _: [4, 2, 6], end_ids=[2]), job(1)) == ([4], "stop")
+
+
+def test_the_logprobs_of_a_script_can_be_computed_by_hand() -> None:
+    engine = ScriptedEngine(lambda _: [3], vocabulary=5)
+    asked = evolve(job(1), logprobs=3)
+    engine.admit(asked)
+    token = next(event for event in engine.step() if isinstance(event, Token))
+    logits = [0.0, -1 / 1024, -2 / 1024, 10.0, -4 / 1024]
+    whole = math.log(sum(math.exp(logit) for logit in logits))
+    assert token.logprobs is not None
+    assert token.logprobs.logprob == pytest.approx(10 - whole)
+    assert [token_id for token_id, _ in token.logprobs.top] == [3, 0, 1]
+    assert [logprob for _, logprob in token.logprobs.top] == pytest.approx(
+        [logits[token_id] - whole for token_id in (3, 0, 1)]
+    )
+    assert engine.step() == [Finished(job=asked, reason="stop")]
+
+
+def test_a_script_gives_way_to_bias_and_penalties_and_to_no_temperature() -> None:
+    engine = ScriptedEngine(lambda _: [7] * 9, vocabulary=50, context_length=99)
+    biased = evolve(job(1), sampling=Sampling(temperature=2.0, logit_bias={9: 50.0}))
+    assert said(engine, biased) == ([9] * 9, "stop")
+    tired = evolve(job(1), sampling=Sampling(temperature=2.0, frequency_penalty=2.0, presence_penalty=1.0))
+    assert said(engine, tired) == ([7, 7, 7, 7, 7, 0, 1, 2, 3], "stop")
+
+
+def test_a_script_that_leaves_the_vocabulary_fails_where_there_are_logits() -> None:
+    engine = ScriptedEngine(lambda _: [50], vocabulary=50)
+    engine.admit(evolve(job(1), logprobs=0))
+    failed = engine.step()[-1]
+    assert isinstance(failed, Failed)
+    assert str(failed.error) == "the script says 50: expected an id below 50"
+
+
+NONSENSE = [
+    (Sampling(top_k=-1), "top_k", "expected at least 0, got -1"),
+    (Sampling(min_p=1.01), "min_p", "expected a number from 0 to 1, got 1.01"),
+    (Sampling(min_p=math.nan), "min_p", "expected a number from 0 to 1, got nan"),
+    (Sampling(repetition_penalty=0.0), "repetition_penalty", "expected a number from 0.1 to 10, got 0.0"),
+    (Sampling(presence_penalty=2.5), "presence_penalty", "expected a number from -2 to 2, got 2.5"),
+    (Sampling(frequency_penalty=-3.0), "frequency_penalty", "expected a number from -2 to 2, got -3.0"),
+    (Sampling(logit_bias={7: 1.0, 50: 1.0}), "logit_bias.50", "expected a token id below 50, got 50"),
+    (Sampling(logit_bias={-1: 1.0}), "logit_bias.-1", "expected a token id below 50, got -1"),
+    (Sampling(logit_bias={3: -100.5}), "logit_bias.3", "expected a number from -100 to 100, got -100.5"),
+    (Sampling(logit_bias={3: math.nan}), "logit_bias.3", "expected a number from -100 to 100, got nan"),
+]
+"""A sampling, the parameter that is to blame, and what is said of it."""
+
+
 @pytest.mark.parametrize(
     ("asked", "message", "param", "code"),
     [
@@ -154,10 +253,14 @@ def test_a_job_is_admitted_once() -> None:
             "top_p",
             None,
         ),
+        *(
+            (Job(prompt=[1], max_tokens=1, sampling=sampling), f"{param}: {message}", param, None)
+            for sampling, param, message in NONSENSE
+        ),
         (
-            Job(prompt=[1], max_tokens=1, sampling=Sampling(top_k=-1)),
-            "top_k: expected at least 0, got -1",
-            "top_k",
+            Job(prompt=[1], max_tokens=1, sampling=Sampling(), logprobs=-1),
+            "logprobs: expected at least 0, got -1",
+            "logprobs",
             None,
         ),
     ],

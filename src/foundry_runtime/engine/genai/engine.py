@@ -30,6 +30,7 @@ from foundry_runtime.engine.api import (
     EngineLost,
     Failed,
     Finished,
+    FinishReason,
     Job,
     ModelLoadError,
     Started,
@@ -37,7 +38,7 @@ from foundry_runtime.engine.api import (
 )
 from foundry_runtime.engine.genai.binding import GenaiError, Generator, Model, load_library
 from foundry_runtime.engine.genai.config import ModelConfig, read_config
-from foundry_runtime.engine.text.sampler import Sampler
+from foundry_runtime.engine.text.choosing import Chooser, Chosen, takes_the_likeliest
 from foundry_runtime.platform import return_freed_memory, usable_cores
 
 __all__ = ["GenaiEngine", "session_overlay", "slice_length"]
@@ -56,7 +57,8 @@ class _Sequence:
 
     job: Job
     prompt: npt.NDArray[np.int32]
-    sampler: Sampler | None
+    chooser: Chooser | None = None
+    """Looks at the logits, where the native search is not enough; made with the generator."""
     generator: Generator | None = None
     computed: int = 0
     generated: int = 0
@@ -122,10 +124,7 @@ class GenaiEngine:
         if job in self._sequences:
             raise LocalProtocolError("this job is in the engine already")
         check_job(job, context_length=self.context_length, vocabulary=self._config.vocabulary)
-        greedy = job.sampling.temperature == 0
-        self._sequences[job] = _Sequence(
-            job, np.array(job.prompt, dtype=np.int32), None if greedy else Sampler(job.sampling)
-        )
+        self._sequences[job] = _Sequence(job, np.array(job.prompt, dtype=np.int32))
 
     def cancel(self, job: Job) -> None:
         """Forget a job and free its memory."""
@@ -170,8 +169,9 @@ class GenaiEngine:
             if sequence.generator is None:
                 events.append(Started(job=sequence.job))
                 sequence.generator = self._make_generator(sequence)
+                sequence.chooser = None if takes_the_likeliest(sequence.job) else Chooser(sequence.job)
             work(sequence, sequence.generator, events)
-        except Exception as error:  # noqa: BLE001 - native errors, no memory, logits without a maximum
+        except Exception as error:  # noqa: BLE001 - native errors, no memory, nothing to choose, a grammar's own
             self.cancel(sequence.job)
             events.append(Failed(job=sequence.job, error=error))
 
@@ -199,23 +199,30 @@ class GenaiEngine:
         self._tokens_per_second += weight * (measured - self._tokens_per_second)
 
     def _decode(self, sequence: _Sequence, generator: Generator, events: list[EngineEvent]) -> None:
-        job = sequence.job
-        if sequence.sampler is None:
-            token = generator.next_token()
+        job, chooser = sequence.job, sequence.chooser
+        if chooser is None:
+            chosen = Chosen(generator.next_token(), None)
+        elif chooser.complete:  # before the first token: a grammar of nothing but the empty text
+            self._finish(job, "stop", events)
+            return
         else:
-            token = generator.with_logits(sequence.sampler.sample)
+            chosen = generator.with_logits(chooser.choose)
         self._counters.generated_tokens += 1
-        if token in self._config.end_ids:
-            self.cancel(job)
-            events.append(Finished(job=job, reason="stop"))
+        if chosen.id in self._config.end_ids:
+            self._finish(job, "stop", events)
             return
         sequence.generated += 1
-        events.append(Token(job=job, id=token))
-        if sequence.generated == job.max_tokens:
-            self.cancel(job)
-            events.append(Finished(job=job, reason="length"))
-        elif sequence.sampler is not None:
-            generator.choose(token, self._config.vocabulary)
+        events.append(Token(job=job, id=chosen.id, logprobs=chosen.logprobs))
+        if chooser is not None and chooser.complete:
+            self._finish(job, "stop", events)
+        elif sequence.generated == job.max_tokens:
+            self._finish(job, "length", events)
+        elif chooser is not None:
+            generator.choose(chosen.id, self._config.vocabulary)
+
+    def _finish(self, job: Job, reason: FinishReason, events: list[EngineEvent]) -> None:
+        self.cancel(job)
+        events.append(Finished(job=job, reason=reason))
 
 
 def slice_length(remaining: int, wanted: float) -> int:
