@@ -28,6 +28,7 @@ from attrs import Factory, define, frozen
 from foundry_runtime.engine.text.prompt import PromptMaker
 from foundry_runtime.engine.text.template import ChatTemplate
 from foundry_runtime.engine.text.tokenizer import Tokenizer
+from foundry_runtime.models.catalog import Catalog
 from foundry_runtime.models.directory import ModelDirectory
 from foundry_runtime.models.folder import ModelFolder
 
@@ -61,7 +62,7 @@ def model_options(made: argparse.ArgumentParser) -> None:
 
 def find_model(home: Path, name: str) -> ModelFolder:
     """The model's folder, or the end of the program."""
-    folder = ModelDirectory(home.absolute()).resolve(name)
+    folder = Catalog(ModelDirectory(home.absolute())).folder(name)
     if folder is None:
         sys.exit(f"no model {name} in {home}: `foundry model run {name}` fetches it")
     return folder

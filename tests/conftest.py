@@ -20,7 +20,7 @@ from foundry_runtime.download.sources.package_index import DownloadFailed
 from foundry_runtime.models.default import fetch_default_file
 from foundry_runtime.models.directory import ModelDirectory
 from foundry_runtime.models.importing import import_model
-from foundry_runtime.models.names import DEFAULT_ID
+from foundry_runtime.models.recipes import DEFAULT_ID
 from tests.support.no_silent_skips import pytest_runtest_makereport
 
 __all__ = ["pytest_runtest_makereport"]
@@ -62,7 +62,7 @@ def default_model(default_model_gguf: Path) -> Path:
     """The default model's folder, in a home of its own: `HOME/cache/models/PUBLISHER/NAME-VERSION`."""
     home = _test_home() / f"home-{_importer_fingerprint()}"
     directory = ModelDirectory(home)
-    folder = directory.resolve(DEFAULT_ID)
+    folder = directory.find(DEFAULT_ID)
     if folder is None:
         for other in _test_home().glob("home-*"):
             if time.time() - other.stat().st_mtime > _A_DAY:  # no other run can still be using it

@@ -36,8 +36,7 @@ from foundry_proto.wire import describe
 from foundry_runtime.engine.text import template
 from foundry_runtime.importers.gguf import import_gguf
 from foundry_runtime.models.directory import ModelDirectory
-from foundry_runtime.models.names import DEFAULT_ID
-from foundry_runtime.models.recipes import DEFAULT_RECIPE
+from foundry_runtime.models.recipes import DEFAULT_ID, DEFAULT_RECIPE
 from foundry_runtime.server import TimeOuts, serve
 from foundry_runtime.transport import open_tcp_listeners
 from foundry_serve.app import make_application

@@ -14,6 +14,7 @@ from anyio.abc import TaskGroup
 
 from foundry_proto.operations import DOCUMENTED
 from foundry_runtime.application import Application
+from foundry_runtime.models.catalog import Catalog
 from foundry_runtime.models.directory import ModelDirectory
 from foundry_runtime.models.external import Relay
 from foundry_runtime.models.pool import ModelPool, OpenModel
@@ -40,6 +41,7 @@ def make_application(directory: ModelDirectory, open_model: OpenModel) -> Applic
         try:
             yield Services(
                 directory=directory,
+                catalog=Catalog(directory),
                 pool=pool,
                 prompt_threads=CapacityLimiter(usable_cores()),
                 registered=RegisteredModels(directory.home),

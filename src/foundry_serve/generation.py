@@ -35,6 +35,7 @@ from foundry_runtime.engine.text.prompt import Prompt
 from foundry_runtime.engine.text.template import ConversationRefused, TemplateError
 from foundry_runtime.models.folder import BadModelFolder, ModelFolder
 from foundry_runtime.models.pool import LoadedModel, LoadFailed
+from foundry_serve.failures import load_failure, no_such_model
 from foundry_serve.services import Services
 
 __all__ = [
@@ -83,20 +84,25 @@ class Answering(Protocol):
 
 
 @asynccontextmanager
-async def model_for(services: Services, name: str) -> AsyncIterator[LoadedModel]:
+async def model_for(services: Services, name: str, *, ttl: float | None = None) -> AsyncIterator[LoadedModel]:
     """Give the model of this name, loaded, for as long as the request runs.
+
+    Args:
+        services: The models.
+        name: As the client wrote it.
+        ttl: Seconds that the model stays in memory after its last use from now on; `None` changes nothing.
 
     Raises:
         Refusal: No model of this name is here, or it cannot be loaded.
     """
     try:
-        folder = await anyio.to_thread.run_sync(services.directory.resolve, name)
+        folder = await anyio.to_thread.run_sync(services.catalog.folder, name)
         if folder is None:
-            raise Refusal(_no_such_model(name))
-        model = await services.pool.get(folder)
+            raise Refusal(no_such_model(name))
+        async with services.pool.lease(folder, ttl=ttl) as model:
+            yield model
     except (BadModelFolder, LoadFailed) as error:
-        raise Refusal(Failure(status=500, message=str(error), type="server_error", param="model")) from error
-    yield model
+        raise Refusal(load_failure(error)) from error
 
 
 async def make_prompt(services: Services, make: Callable[[], Prompt]) -> Prompt:
@@ -208,10 +214,3 @@ def _broken(error: Exception) -> Failure:
             return Failure(status=503, message=f"the model's engine is gone: {error}", type="server_error")
         case _:
             return Failure(status=500, message=f"generation failed: {error}", type="server_error")
-
-
-def _no_such_model(name: str) -> Failure:
-    # The phrase in the middle is what clients of the first service look for.
-    short = name[:200]
-    message = f"model: No OpenAIService provider found for modelName:{short}. No model of this name is here"
-    return Failure(status=404, message=message, param="model", code="model_not_found")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from anyio import CapacityLimiter
 from attrs import frozen
 
+from foundry_runtime.models.catalog import Catalog
 from foundry_runtime.models.directory import ModelDirectory
 from foundry_runtime.models.external import Relay
 from foundry_runtime.models.pool import ModelPool
@@ -19,6 +20,8 @@ class Services:
 
     directory: ModelDirectory
     """The models on disk."""
+    catalog: Catalog
+    """All models that there are, by their names."""
     pool: ModelPool
     """The models in memory."""
     prompt_threads: CapacityLimiter

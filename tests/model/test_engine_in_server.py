@@ -16,6 +16,7 @@ from foundry_proto.operations import CHAT_COMPLETIONS
 from foundry_runtime.client import Client
 from foundry_runtime.engine.text.messages import template_messages
 from foundry_runtime.models.directory import ModelDirectory
+from foundry_runtime.models.folder import ModelFolder
 from foundry_runtime.models.loading import ModelOpener
 from foundry_runtime.models.pool import LoadedModel
 from foundry_runtime.server import serve
@@ -35,14 +36,14 @@ def request(text: str, **more: object) -> ChatCompletionRequest:
 @asynccontextmanager
 async def real_server(home: Path) -> AsyncIterator[tuple[Client, list[LoadedModel]]]:
     """The product over TCP, and the models that it has loaded."""
-    opener = ModelOpener()
     loaded: list[LoadedModel] = []
 
-    async def open_model(folder: object) -> LoadedModel:
-        loaded.append(await opener(folder))  # type: ignore[arg-type]
-        return loaded[-1]
+    class Opener(ModelOpener):
+        async def __call__(self, folder: ModelFolder, provider: str | None) -> LoadedModel:
+            loaded.append(await super().__call__(folder, provider))
+            return loaded[-1]
 
-    application = make_application(ModelDirectory(home), open_model)
+    application = make_application(ModelDirectory(home), Opener())
     listeners = await open_tcp_listeners("127.0.0.1", 0)
     stop = anyio.Event()
     async with anyio.create_task_group() as group:

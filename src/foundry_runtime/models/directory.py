@@ -1,9 +1,9 @@
-"""The models on disk: where they lie, which there are, and which one a name means.
+"""The models on disk: where they lie, and which there are.
 
 Knows: `$FOUNDRY_HOME`, the layout `cache/models/PUBLISHER/NAME-VERSION/` in it or in a folder of one's own,
 and what makes a folder a model: `genai_config.json`, `inference_model.json` with a name, and no
-`download.tmp`.
-Refuses to know: how models get there, and which are in memory.
+`download.tmp`, there or above.
+Refuses to know: how models get there, what else they are called (`catalog.py`), and which are in memory.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from pathlib import Path
 
 from attrs import frozen
 
-from foundry_runtime.models.folder import ModelFolder, read_name
-from foundry_runtime.models.names import is_meant, version_of
+from foundry_proto.catalog import same_model
+from foundry_runtime.models.folder import IDENTITY_FILE, UNFINISHED_FILE, ModelFolder, read_name
 from foundry_runtime.models.settings import read_models_folder
 
 __all__ = ["ModelDirectory", "ModelEntry"]
@@ -30,6 +30,8 @@ class ModelEntry:
 
     id: str
     path: Path
+    created: int
+    """When it was put there, in seconds since 1970."""
 
 
 @frozen
@@ -76,23 +78,26 @@ class ModelDirectory:
         """
         found: dict[str, ModelEntry] = {}
         for path, name in _scan(self.models, _DEEPEST):
-            found.setdefault(name.casefold(), ModelEntry(id=name, path=path))
+            if name.casefold() not in found:
+                found[name.casefold()] = ModelEntry(id=name, path=path, created=_created(path))
         return [found[key] for key in sorted(found)]
 
-    def resolve(self, name: str) -> ModelFolder | None:
-        """Find the model that a name means: an id, an id without its version (the highest counts), or an
-        alias, in any letter case.
+    def find(self, model_id: str) -> ModelFolder | None:
+        """Read the model of an id.
 
         Returns:
-            The model, or `None` when there is none of that name.
+            The model, or `None` when it is not there.
 
         Raises:
             BadModelFolder: It is there, but its folder cannot be used.
         """
-        meant = [entry for entry in self.entries() if is_meant(entry.id, name)]
-        if not meant:
-            return None
-        return ModelFolder.read(max(meant, key=lambda entry: version_of(entry.id)).path)
+        found = next((entry for entry in self.entries() if same_model(entry.id, model_id)), None)
+        return None if found is None else ModelFolder.read(found.path)
+
+    def publisher_of(self, entry: ModelEntry) -> str:
+        """Under whose name a model lies here; empty if under nobody's."""
+        folders = entry.path.relative_to(self.models).parts
+        return folders[0] if len(folders) > 1 else ""
 
     def path_for(self, publisher: str, model_id: str) -> Path:
         """The folder where a model belongs: `PUBLISHER/NAME-VERSION`.
@@ -109,7 +114,10 @@ class ModelDirectory:
 
 
 def _scan(folder: Path, depth: int) -> Iterator[tuple[Path, str]]:
-    """The model folders below one, each with its id; a model folder is not looked into."""
+    """The model folders below one, each with its id; a model folder is not looked into.
+
+    Nor is one that is being downloaded: below it, what is whole already may yet be replaced.
+    """
     try:
         children = sorted(
             child for child in folder.iterdir() if not child.name.startswith(".") and child.is_dir()
@@ -117,11 +125,20 @@ def _scan(folder: Path, depth: int) -> Iterator[tuple[Path, str]]:
     except OSError:
         return
     for child in children:
+        if (child / UNFINISHED_FILE).exists():
+            continue
         name = read_name(child)
         if name is not None:
             yield child, name
         elif depth > 1:
             yield from _scan(child, depth - 1)
+
+
+def _created(path: Path) -> int:
+    try:
+        return int((path / IDENTITY_FILE).stat().st_mtime)
+    except OSError:  # it has just gone
+        return 0
 
 
 def _may_name_a_folder(segment: str) -> bool:

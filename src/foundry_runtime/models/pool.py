@@ -1,32 +1,52 @@
-"""The models in memory: loaded on first use, once, and shared by all requests.
+"""The models in memory: loaded on first use, shared by all requests, and let go when nobody wants them.
 
-Knows: that a load belongs to the pool, not to the request that began it; that all who wait for one model wait
-for one load; that a failed load is reported to each of them and tried again by the next request.
-Refuses to know: how a model is loaded (its opener does), and when one should leave (it stays until the end,
-or until its engine is lost).
+Knows: how to do what `foundry_proto.lifecycle` decides: loads and unloads run in the application's task
+group, and one timer looks at the clock; who waits for a model is told what became of it.
+Refuses to know: how a model is loaded (its opener does), and any of the rules.
+
+    async with pool.lease(folder) as model:
+        ...
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+import math
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from typing import Protocol
 
 import anyio
 from anyio.abc import TaskGroup
 from attrs import define, field, frozen
 
 from foundry_proto.chat.text_stream import TextStream
+from foundry_proto.lifecycle import (
+    DEFAULT_TTL,
+    Action,
+    Grant,
+    Lease,
+    Lifecycle,
+    Load,
+    Refuse,
+    State,
+    Unload,
+)
 from foundry_runtime.engine.text.prompt import PromptMaker
 from foundry_runtime.engine.worker import Worker
 from foundry_runtime.models.folder import ModelFolder
 
-__all__ = ["LoadFailed", "LoadedModel", "ModelPool", "OpenModel"]
+__all__ = ["LoadFailed", "LoadedModel", "ModelPool", "OpenModel", "ProviderUnavailable"]
 
 logger = logging.getLogger(__name__)
 
 
 class LoadFailed(Exception):
     """A model could not be loaded; the text says which and why, for the client too."""
+
+
+class ProviderUnavailable(LoadFailed):
+    """A model was asked for on an execution provider that is not there; the text says which are."""
 
 
 @frozen(kw_only=True, eq=False)
@@ -36,6 +56,8 @@ class LoadedModel:
     folder: ModelFolder
     worker: Worker
     prompts: PromptMaker
+    provider: str = "cpu"
+    """The execution provider that it runs on."""
 
     def text_stream(self, stop: Sequence[str]) -> TextStream:
         """Begin to read the tokens of one job as text."""
@@ -43,12 +65,27 @@ class LoadedModel:
         return TextStream(tokenizer.token_bytes, stop, drop_first_blank=tokenizer.drops_first_blank)
 
 
-OpenModel = Callable[[ModelFolder], Awaitable[LoadedModel]]
-"""Loads a model from its folder; what it raises is the reason given for the failure."""
+class OpenModel(Protocol):
+    """What loads models."""
+
+    async def __call__(self, folder: ModelFolder, provider: str | None) -> LoadedModel:
+        """Load a model from its folder; what this raises is the reason given for the failure.
+
+        Args:
+            folder: The model.
+            provider: One of `providers`; `None` leaves it to the model.
+        """
+        ...
+
+    async def providers(self) -> Sequence[str]:
+        """The execution providers that models can run on here, by their short names."""
+        ...
 
 
 @define(eq=False)
-class _Entry:
+class _Wait:
+    """What becomes of a lease."""
+
     settled: anyio.Event = field(factory=anyio.Event)
     model: LoadedModel | None = None
     reason: str = ""
@@ -59,65 +96,198 @@ class ModelPool:
 
     Args:
         open_model: Loads one.
-        task_group: Where loads run; cancelled after `aclose`.
+        task_group: Where loads, unloads and the timer run; cancelled after `aclose`.
+        default_ttl: Seconds that a model stays without being used, where nobody says how long.
     """
 
-    def __init__(self, open_model: OpenModel, task_group: TaskGroup) -> None:
+    def __init__(
+        self, open_model: OpenModel, task_group: TaskGroup, *, default_ttl: float = DEFAULT_TTL
+    ) -> None:
         self._open_model = open_model
         self._task_group = task_group
-        self._entries: dict[str, _Entry] = {}
-        self._closed = False
+        self._default_ttl = default_ttl
+        self._lifecycle = Lifecycle(default_ttl)
+        self._folders: dict[str, ModelFolder] = {}
+        """Of each model as it was when it was last asked for."""
+        self._models: dict[str, LoadedModel] = {}
+        self._waits: dict[Lease, _Wait] = {}
+        self._alarm = math.inf
+        """What the timer waits for."""
+        self._sooner = anyio.Event()
+        task_group.start_soon(self._watch, name="models' time to live")
 
-    async def get(self, folder: ModelFolder) -> LoadedModel:
-        """Give a model, loading it if it is not there.
+    @asynccontextmanager
+    async def lease(
+        self, folder: ModelFolder, *, ttl: float | None = None, provider: str | None = None
+    ) -> AsyncIterator[LoadedModel]:
+        """Use a model, loading it if it is not there; it stays as long as the context.
+
+        A cancelled caller loses nothing but its place: a load that has begun goes on.
+
+        Args:
+            folder: The model.
+            ttl: Seconds that it stays after its last use from now on; `None` leaves that as it is.
+            provider: The execution provider to run on. A model that is in use stays where it is: look at
+                `LoadedModel.provider`.
 
         Raises:
             LoadFailed: It could not be loaded; the next call tries again.
+            ProviderUnavailable: The provider is not there; nothing else has changed.
         """
-        entry = self._entries.get(folder.id)
-        if entry is None:
-            entry = self._entries[folder.id] = _Entry()
-            self._task_group.start_soon(self._load, folder, entry)
-        await entry.settled.wait()
-        if entry.model is None:
-            raise LoadFailed(f"the model {folder.id} could not be loaded: {entry.reason}")
-        return entry.model
+        await self._check(provider)
+        async with self._hold(folder, Lease(model=folder.id, ttl=ttl, provider=provider)) as model:
+            yield model
 
-    async def _load(self, folder: ModelFolder, entry: _Entry) -> None:
-        entry.reason = "the server is stopping"
-        try:
-            logger.info("loading %s", folder.id)
-            model = await self._open_model(folder)
-            logger.info("loaded %s", folder.id)
-            if self._closed:
-                await self._close(model)
-            else:
-                entry.model = model
-        except Exception as error:
-            logger.exception("loading %s failed", folder.id)
-            entry.reason = str(error) or type(error).__name__
-        finally:
-            if entry.model is None:
-                self._entries.pop(folder.id, None)
-            entry.settled.set()
+    async def load(
+        self,
+        folder: ModelFolder,
+        *,
+        ttl: float | None = None,
+        pin: bool = False,
+        provider: str | None = None,
+    ) -> bool:
+        """Have a model in memory, and set the terms on which it stays.
+
+        Args:
+            folder: The model.
+            ttl: Seconds that it stays after its last use; `None` is the pool's default.
+            pin: Whether it stays however long nobody uses it.
+            provider: The execution provider to run on, as for `lease`.
+
+        Returns:
+            Whether it had to be loaded; `False` if it was there.
+
+        Raises:
+            LoadFailed: It could not be loaded; the next call tries again.
+            ProviderUnavailable: The provider is not there; nothing else has changed.
+        """
+        await self._check(provider)
+        ttl = self._default_ttl if ttl is None else ttl
+        lease = Lease(model=folder.id, ttl=ttl, pin=pin, provider=provider)
+        before = self._models.get(folder.id)
+        async with self._hold(folder, lease) as model:
+            return model is not before
+
+    def unload(self, model_id: str, *, force: bool = False) -> bool:
+        """Ask for a model to leave.
+
+        Args:
+            model_id: The model; nothing happens when it is not loaded.
+            force: Whether it leaves the list of loaded models at once, pinned or not, and the memory when its
+                last running request has ended. Otherwise only a model leaves whose time to live is over.
+
+        Returns:
+            Whether it was loaded, and is so no more.
+        """
+        was_ready = self._lifecycle.state(model_id) is State.READY
+        self._perform(self._lifecycle.unload(model_id, anyio.current_time(), force=force))
+        return was_ready and self._lifecycle.state(model_id) is not State.READY
+
+    def unload_all(self) -> None:
+        """Have every model leave, by force."""
+        for model_id in self._folders:
+            self.unload(model_id, force=True)
+
+    def loaded(self) -> list[str]:
+        """The ids of the models that are in memory and may be used."""
+        return self._lifecycle.ready
+
+    def provider_of(self, model_id: str) -> str | None:
+        """Where a loaded model runs; `None` if it is not loaded."""
+        model = self._models.get(model_id)
+        return None if model is None else model.provider
 
     def discard(self, model: LoadedModel) -> None:
         """Forget a model whose engine is lost: the next request loads it again."""
-        entry = self._entries.get(model.folder.id)
-        if entry is not None and entry.model is model:
-            del self._entries[model.folder.id]
-            self._task_group.start_soon(self._close, model)
+        if self._models.get(model.folder.id) is model:
+            self.unload(model.folder.id, force=True)
 
     async def aclose(self) -> None:
         """Free every model; running jobs end with an error."""
-        self._closed = True
-        models = [entry.model for entry in self._entries.values() if entry.model is not None]
-        self._entries.clear()
-        for model in models:
-            await self._close(model)
+        for action in self._lifecycle.close(anyio.current_time(), reason="the server is stopping"):
+            if isinstance(action, Unload):
+                await self._unload(self._models.pop(action.model))
+            else:
+                self._perform([action])
 
-    async def _close(self, model: LoadedModel) -> None:
+    async def _check(self, provider: str | None) -> None:
+        if provider is None:
+            return
+        available = await self._open_model.providers()
+        if provider not in available:
+            raise ProviderUnavailable(
+                f"expected a provider that is available here ({', '.join(available)}), got {provider}"
+            )
+
+    @asynccontextmanager
+    async def _hold(self, folder: ModelFolder, lease: Lease) -> AsyncIterator[LoadedModel]:
+        wait = self._waits[lease] = _Wait()
+        self._folders[folder.id] = folder
+        try:
+            self._perform(self._lifecycle.acquire(lease, anyio.current_time()))
+            await wait.settled.wait()
+            if wait.model is None:
+                raise LoadFailed(f"the model {folder.id} could not be loaded: {wait.reason}")
+            yield wait.model
+        finally:
+            del self._waits[lease]
+            self._perform(self._lifecycle.release(lease, anyio.current_time()))
+
+    def _perform(self, actions: Iterable[Action]) -> None:
+        """Do what was decided. Nothing here waits."""
+        for action in actions:
+            match action:
+                case Load():
+                    folder = self._folders[action.model]
+                    self._task_group.start_soon(self._load, folder, action.provider)
+                case Unload():
+                    self._task_group.start_soon(self._unload, self._models.pop(action.model))
+                case Grant():
+                    wait = self._waits[action.lease]
+                    wait.model = self._models[action.lease.model]
+                    wait.settled.set()
+                case Refuse():
+                    wait = self._waits[action.lease]
+                    wait.reason = action.reason
+                    wait.settled.set()
+        deadline = self._lifecycle.deadline
+        if deadline is not None and deadline < self._alarm:
+            self._sooner.set()
+
+    async def _watch(self) -> None:
+        """Let go of what nobody has used for long enough, when its time has come."""
+        while True:
+            deadline = self._lifecycle.deadline
+            self._alarm = math.inf if deadline is None else deadline
+            self._sooner = anyio.Event()
+            with anyio.CancelScope(deadline=self._alarm):
+                await self._sooner.wait()
+            self._perform(self._lifecycle.tick(anyio.current_time()))
+
+    async def _load(self, folder: ModelFolder, provider: str | None) -> None:
+        reason = "the server is stopping"
+        model = None
+        try:
+            logger.info("loading %s", folder.id)
+            model = await self._open_model(folder, provider)
+            logger.info("loaded %s on %s", folder.id, model.provider)
+        except Exception as error:
+            logger.exception("loading %s failed", folder.id)
+            reason = str(error) or type(error).__name__
+        finally:
+            now = anyio.current_time()
+            if model is None:
+                self._perform(self._lifecycle.load_failed(folder.id, now, reason=reason))
+            else:
+                self._models[folder.id] = model
+                self._perform(self._lifecycle.loaded(folder.id, now, provider=model.provider))
+
+    async def _unload(self, model: LoadedModel) -> None:
+        model_id = model.folder.id
         try:
             await model.worker.aclose()
+            logger.info("unloaded %s", model_id)
         except Exception:
-            logger.exception("closing %s failed", model.folder.id)
+            logger.exception("closing %s failed", model_id)
+        finally:
+            self._perform(self._lifecycle.unloaded(model_id, anyio.current_time()))

@@ -1,6 +1,6 @@
 """How a model file becomes a model: its id, its publisher, and how its authors want it sampled.
 
-Knows: the default model's file and recipe, and the recipe of a file that nobody knows.
+Knows: the default model's file, recipe and description, and the recipe of a file that nobody knows.
 Refuses to know: how files are got and converted.
 """
 
@@ -13,9 +13,22 @@ from typing import Final
 from attrs import field, frozen
 
 from foundry_runtime.download.sources.package_index import PublishedFile
-from foundry_runtime.models.names import DEFAULT_ID
+from foundry_runtime.models.description import CatalogModel
 
-__all__ = ["DEFAULT_FILE", "DEFAULT_FILE_SIZE", "DEFAULT_RECIPE", "Recipe", "recipe_for_unknown"]
+__all__ = [
+    "DEFAULT_ALIAS",
+    "DEFAULT_FILE",
+    "DEFAULT_FILE_SIZE",
+    "DEFAULT_ID",
+    "DEFAULT_MODEL",
+    "DEFAULT_RECIPE",
+    "Recipe",
+    "recipe_for_unknown",
+]
+
+DEFAULT_ID: Final = "smollm2-135m-instruct-generic-cpu:1"
+"""The model that is fetched when there is none."""
+DEFAULT_ALIAS: Final = "smollm2-135m"
 
 
 @frozen(kw_only=True)
@@ -48,6 +61,21 @@ DEFAULT_RECIPE: Final = Recipe(
     # What its authors recommend; at temperature 1 a model of this size talks nonsense.
     search={"do_sample": True, "temperature": 0.2, "top_p": 0.9},
 )
+
+DEFAULT_MODEL: Final = CatalogModel(
+    id=DEFAULT_ID,
+    alias=DEFAULT_ALIAS,
+    # A package URL: type, project, version and the file within.
+    uri=f"pkg:pypi/{DEFAULT_FILE.project}@{DEFAULT_FILE.version}#{DEFAULT_FILE.member}",
+    provider_type="PackageIndex",
+    publisher=DEFAULT_RECIPE.publisher,
+    license="apache-2.0",
+    license_description="Apache License, version 2.0: https://www.apache.org/licenses/LICENSE-2.0",
+    parent_uri="hf://HuggingFaceTB/SmolLM2-135M-Instruct",
+    file_size_mb=148,
+    max_output_tokens=DEFAULT_RECIPE.max_output_tokens,
+)
+"""How the catalogue describes it, here or not; its size is that of the imported model."""
 
 
 def recipe_for_unknown(file_name: str) -> Recipe:

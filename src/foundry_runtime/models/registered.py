@@ -16,11 +16,11 @@ from urllib.parse import urlsplit
 
 from attrs import field, frozen
 
+from foundry_proto.catalog import is_meant, version_of
 from foundry_proto.codec import ContentError, decode, encode
 from foundry_proto.jsontext import show
 from foundry_proto.messages.registration import RegisterRequest
 from foundry_runtime.download.work import Work
-from foundry_runtime.models.names import is_meant, version_of
 from foundry_runtime.platform import write_whole
 
 __all__ = ["ExternalModel", "RegisteredModels"]

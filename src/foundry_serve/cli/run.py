@@ -52,7 +52,7 @@ def run(
     prepare_process()
     directory = models_on_disk()
     try:
-        folder = directory.resolve(name) or fetch(name, directory, runtime)
+        folder = Catalog(directory).folder(name) or fetch(name, directory, runtime)
     except BadModelFolder as error:
         fail(str(error))
 

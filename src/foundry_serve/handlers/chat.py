@@ -47,7 +47,7 @@ async def chat_completions(services: Services, request: Request[ChatCompletionRe
 async def _chat(services: Services, body: ChatCompletionRequest, send: Send) -> None:
     if (failure := _not_offered(body)) is not None:
         raise Refusal(failure)
-    async with model_for(services, body.model) as model:
+    async with model_for(services, body.model, ttl=body.ttl or None) as model:
         prompt = await make_prompt(services, lambda: model.prompts.make(template_messages(body.messages)))
         asked = body.max_completion_tokens or body.max_tokens or body.max_completion_token or None
         job = Job(

@@ -21,7 +21,10 @@ async def relayed(services: Services, request: Request[ChatCompletionRequest], s
     # On the loop: nearly always no more than a look at whether a small file is there.
     name = request.value.model
     model = services.registered.find(name)
-    if model is None or await anyio.to_thread.run_sync(services.directory.resolve, name) is not None:
+    if model is None:
+        return False
+    found = await anyio.to_thread.run_sync(services.catalog.resolve, name)
+    if found is not None and found.path is not None:
         return False
     await services.relay.chat(model, request, send)
     return True

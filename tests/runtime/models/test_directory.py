@@ -1,8 +1,9 @@
-"""The model directory: which folders are models, and which of them a name means."""
+"""The model directory: which folders are models, and what they are called."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -10,7 +11,6 @@ import pytest
 
 from foundry_runtime.models.directory import ModelDirectory
 from foundry_runtime.models.folder import BadModelFolder
-from foundry_runtime.models.names import DEFAULT_ID
 from foundry_runtime.models.settings import write_models_folder
 from tests.runtime.models.folders import write_folder
 
@@ -47,7 +47,7 @@ def test_the_settings_move_the_models_and_what_is_not_finished_with_them(tmp_pat
 
 def test_a_directory_that_is_not_there_has_no_models(directory: ModelDirectory) -> None:
     assert _ids(directory) == []
-    assert directory.resolve("anything") is None
+    assert directory.find("anything:1") is None
 
 
 def test_models_are_found_at_any_depth_below_the_first_folder(directory: ModelDirectory) -> None:
@@ -63,6 +63,8 @@ def test_what_is_not_a_finished_model_is_passed_over(directory: ModelDirectory) 
     models = directory.models
     write_folder(models, "files-in-the-root:1")
     (write_folder(models / "p" / "downloading", "downloading:1") / "download.tmp").touch()
+    write_folder(models / "p" / "variants" / "v1", "old:1")
+    (models / "p" / "variants" / "download.tmp").touch()
     (write_folder(models / "p" / "no-config", "no-config:1") / "genai_config.json").unlink()
     (write_folder(models / "p" / "no-identity") / "inference_model.json").unlink()
     write_folder(models / "p" / "no-name", None)
@@ -76,7 +78,7 @@ def test_what_is_not_a_finished_model_is_passed_over(directory: ModelDirectory) 
 def test_a_name_that_two_folders_have_means_the_first_of_them(directory: ModelDirectory) -> None:
     write_folder(directory.models / "b", "twice:1")
     first = write_folder(directory.models / "a", "Twice:1")
-    found = directory.resolve("twice:1")
+    found = directory.find("twice:1")
     assert found is not None
     assert (found.id, found.path) == ("Twice:1", first)
 
@@ -99,43 +101,38 @@ def test_a_folder_that_cannot_be_read_is_passed_over(directory: ModelDirectory) 
         closed.chmod(0o700)
 
 
-@pytest.mark.parametrize(
-    ("name", "meant"),
-    [
-        ("m-cpu:2", "m-cpu:2"),
-        ("M-CPU:10", "M-cpu:10"),
-        ("m-cpu", "M-cpu:10"),
-        ("m-CPU", "M-cpu:10"),
-        ("other", "other:0"),
-        ("other:0", "other:0"),
-        ("smollm2-135m", DEFAULT_ID),
-        ("SmolLM2-135M", DEFAULT_ID),
-        ("smollm2-135m-instruct-generic-cpu", DEFAULT_ID),
-        ("m-cpu:3", None),
-        ("m", None),
-        ("", None),
-    ],
-)
-def test_a_name_means_an_id_or_its_highest_version_or_an_alias(
-    directory: ModelDirectory, name: str, meant: str | None
-) -> None:
-    for folder, model_id in [
-        ("a", "m-cpu:2"),
-        ("b", "M-cpu:10"),
-        ("c", "m-cpu:9"),
-        ("d", "other"),
-        ("e", DEFAULT_ID),
-    ]:
+def test_a_model_is_found_by_its_id_in_any_letter_case(directory: ModelDirectory) -> None:
+    for folder, model_id in [("a", "m-cpu:2"), ("b", "M-cpu:10"), ("c", "other")]:
         write_folder(directory.models / "p" / folder, model_id)
-    found = directory.resolve(name)
-    assert (None if found is None else found.id) == meant
+    for model_id, path in [("m-CPU:02", "a"), ("m-cpu:10", "b"), ("other:0", "c"), ("m-cpu", None)]:
+        found = directory.find(model_id)
+        assert (None if found is None else found.path.name) == path
+
+
+def test_what_changes_on_disk_is_seen_at_once(directory: ModelDirectory) -> None:
+    folder = write_folder(directory.models / "p" / "m", "m:1")
+    assert _ids(directory) == ["m:1"]
+    marker = folder / "download.tmp"
+    marker.touch()
+    assert _ids(directory) == []
+    marker.unlink()
+    write_folder(folder, "m:2")
+    assert _ids(directory) == ["m:2"]
+    shutil.rmtree(folder)
+    assert _ids(directory) == []
+
+
+def test_the_publisher_is_the_first_folder(directory: ModelDirectory) -> None:
+    write_folder(directory.models / "Größe & Co" / "m-1" / "v1", "a:1")
+    write_folder(directory.models / "flat", "b:1")
+    assert [directory.publisher_of(entry) for entry in directory.entries()] == ["Größe & Co", ""]
 
 
 def test_a_model_that_is_there_but_cannot_be_used_is_an_error(directory: ModelDirectory) -> None:
     folder = write_folder(directory.models / "p" / "m", "m:1", {"model": {}})
     assert _ids(directory) == ["m:1"]
     with pytest.raises(BadModelFolder) as error:
-        directory.resolve("m")
+        directory.find("m:1")
     reason = "expected a whole number of at least 1, got nothing"
     assert str(error.value) == f"{folder / 'genai_config.json'}: model.context_length: {reason}"
 

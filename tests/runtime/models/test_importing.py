@@ -13,10 +13,10 @@ import pytest
 from foundry_runtime.download.sources.package_index import DownloadFailed
 from foundry_runtime.importers.errors import UnsupportedModel
 from foundry_runtime.models import importing, recipes
+from foundry_runtime.models.catalog import Catalog
 from foundry_runtime.models.directory import ModelDirectory
 from foundry_runtime.models.importing import ImportFailed, import_model
-from foundry_runtime.models.names import DEFAULT_ID
-from foundry_runtime.models.recipes import recipe_for_unknown
+from foundry_runtime.models.recipes import DEFAULT_ID, recipe_for_unknown
 from tests.runtime.download.published import Publication, publish
 
 pytestmark = pytest.mark.anyio
@@ -50,7 +50,7 @@ async def test_a_gguf_file_becomes_a_model_that_its_name_means(
     assert folder.id == "Tiny.Q8-generic-cpu:1"
     assert folder.path == directory.models / "local" / "Tiny.Q8-generic-cpu-1"
     assert folder.max_output_tokens == 1024
-    assert directory.resolve("tiny.q8-GENERIC-cpu") == folder
+    assert Catalog(directory).folder("tiny.q8-GENERIC-cpu") == folder
     assert told[0] == ("importing Tiny.Q8-generic-cpu:1", 0.0)
     assert told[-1] == ("importing Tiny.Q8-generic-cpu:1", 1.0)
     assert _left(directory) == []
