@@ -11,6 +11,7 @@ import click
 from foundry_proto.messages.chat import ChatCompletionRequest, ChatMessage, StreamOptions, SystemMessage
 from foundry_proto.sentinels import ABSENT
 from foundry_runtime.client import ServerFailure
+from foundry_runtime.models.catalog import Catalog
 from foundry_runtime.models.folder import BadModelFolder
 from foundry_runtime.models.loading import ModelOpener
 from foundry_serve.app import make_application
