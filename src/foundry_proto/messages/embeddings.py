@@ -12,12 +12,12 @@ from typing import Annotated, ClassVar, Final, Literal
 
 from attrs import frozen
 
+from foundry_proto.messages.inputs import TokenIds
 from foundry_proto.sentinels import ABSENT, Maybe
 from foundry_proto.wire import Between, Items, Wire
 
 __all__ = [
     "MAX_INPUTS",
-    "MAX_TOKENS",
     "Embedding",
     "EmbeddingList",
     "EmbeddingRequest",
@@ -32,11 +32,6 @@ EncodingFormat = Literal["float", "base64"]
 """`float`: a vector is an array of numbers; `base64`: its numbers as 32-bit floats, little-endian, in one
 string, a third as long."""
 
-MAX_TOKENS: Final = 1024 * 1024
-"""Most token ids of one input: more than any model's context, and few enough to read without a pause."""
-
-_Tokens = Annotated[tuple[int, ...], Items(least=1, most=MAX_TOKENS)]
-
 
 @frozen(kw_only=True)
 class EmbeddingRequest:
@@ -47,8 +42,8 @@ class EmbeddingRequest:
     input: (
         str
         | Annotated[tuple[str, ...], Items(least=1, most=MAX_INPUTS)]
-        | _Tokens
-        | Annotated[tuple[_Tokens, ...], Items(least=1, most=MAX_INPUTS)]
+        | TokenIds
+        | Annotated[tuple[TokenIds, ...], Items(least=1, most=MAX_INPUTS)]
     )
     """A text, texts, a text's token ids, or those of several texts."""
     encoding_format: Maybe[EncodingFormat] = ABSENT

@@ -1,4 +1,4 @@
-"""From a conversation to the ids that the model reads: the one way in which prompts are made and counted.
+"""From a conversation, or a text, to the ids that the model reads: how prompts are made and counted.
 
 Knows: which special tokens of the rendered text are the template's own. Refuses to know: requests, engines,
 limits of length.
@@ -18,6 +18,7 @@ from typing import Final, cast
 
 from attrs import field, frozen
 
+from foundry_proto.jsontext import ContentError
 from foundry_runtime.engine.text.template import ChatTemplate, ConversationRefused
 from foundry_runtime.engine.text.tokenizer import Tokenizer
 
@@ -42,6 +43,18 @@ _MARKS: Final = (*range(0xFDD0, 0xFDF0), *range(0xE000, 0xF900))
 # White space as Unicode has it, for which the `tokenizers` library strips; Python strips four more.
 _BLANKS: Final = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(
     map(chr, range(0x2000, 0x200B))
+)
+
+
+# Before what precedes the gap, before what follows it, and where the missing text begins.
+_FILLING: Final = (
+    ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"),  # Qwen Coder
+    ("<fim_prefix>", "<fim_suffix>", "<fim_middle>"),  # StarCoder, and what was taught like it
+    (
+        "<\uff5cfim\u2581begin\uff5c>",
+        "<\uff5cfim\u2581hole\uff5c>",
+        "<\uff5cfim\u2581end\uff5c>",
+    ),  # DeepSeek Coder
 )
 
 
@@ -104,6 +117,37 @@ class PromptMaker:
             escaped = json.dumps(mark)[1:-1]
             parts = [part.replace(mark, "").replace(escaped, "") for part in parts]
         return Prompt(ids=self._encode(parts), text="".join(parts))
+
+    def make_text(self, text: str, suffix: str | None = None) -> Prompt:
+        """Encode a text that is no conversation, as the tokenizer's own file has it.
+
+        Blocks as `make` does. Who sends a whole prompt writes its structure too: here the text of a special
+        token is that token, and what the tokenizer puts before texts comes before this one, unless it stands
+        there.
+
+        Args:
+            text: What is to be gone on with.
+            suffix: What stands behind the text that is to be generated.
+
+        Raises:
+            ContentError: The model knows no tokens for filling in what is missing between two texts.
+        """
+        if suffix is not None:
+            before, between, after = self._filling()
+            text = f"{before}{text}{between}{suffix}{after}"
+        text = _whole_characters(text)
+        ids = self._encode(self._special.split(text) if self._special else [text])
+        first = array("i", self.tokenizer.before_texts)
+        return Prompt(ids=ids if ids[: len(first)] == first else first + ids, text=text)
+
+    def _filling(self) -> Sequence[str]:
+        """The tokens between which a model of code was taught to see what stands before and behind a gap."""
+        for texts in _FILLING:
+            if all(text in self.tokenizer.special_tokens for text in texts) or all(
+                len(ids) == 1 for ids in self.tokenizer.encode_pieces(texts)
+            ):
+                return texts
+        raise ContentError("expected none: this model has no tokens for filling in, got text", ("suffix",))
 
     def _mark_for(self, given: object) -> str:
         """A character for breaking special tokens in these texts, or none when there is nothing to break."""

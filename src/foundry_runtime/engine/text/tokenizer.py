@@ -47,6 +47,8 @@ class Tokenizer:
     """The special tokens that swallow the white space before them."""
     takes_blanks_after: frozenset[str]
     """The special tokens that swallow the white space after them."""
+    before_texts: Sequence[int]
+    """The ids that its file puts before every text: often the one with which texts begin, or none."""
     token_bytes: Sequence[bytes]
     """What each id adds to a text, by id; empty for special tokens and for ids that no token has."""
     drops_first_blank: bool
@@ -80,6 +82,7 @@ class Tokenizer:
             special_tokens={token.content: index for index, token in special.items()},
             takes_blanks_before=frozenset(token.content for token in special.values() if token.lstrip),
             takes_blanks_after=frozenset(token.content for token in special.values() if token.rstrip),
+            before_texts=_before_texts(core),
             token_bytes=_table(core, rows, to_bytes),
             drops_first_blank=drops_first_blank,
             first=core,
@@ -218,6 +221,12 @@ def _further(path: Path, core: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
         raise TokenizerError(f"{path}: the ids of its added tokens leave gaps, which is not supported")
     further.encode_special_tokens = True
     return further
+
+
+def _before_texts(core: tokenizers.Tokenizer) -> tuple[int, ...]:
+    alone, dressed = core.encode("a", add_special_tokens=False).ids, core.encode("a").ids
+    starts = (at for at in range(len(dressed)) if dressed[at : at + len(alone)] == alone)
+    return tuple(dressed[: next(starts, 0)])
 
 
 def _byte_alphabet() -> dict[str, int]:
