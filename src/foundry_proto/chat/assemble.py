@@ -1,7 +1,7 @@
 """The chunks of a stream to the completion that they add up to: the client's inverse of `chat_stream.py`.
 
-Knows: how deltas add up: text is joined, tool calls by their running index, the last finish reason and the
-usage are kept.
+Knows: how deltas add up: text and log probabilities are joined, tool calls by their running index, the last
+finish reason and the usage are kept.
 Refuses to know: how chunks arrive, and whether the stream ended well.
 """
 
@@ -16,9 +16,12 @@ from foundry_proto.messages.completions import (
     ChatCompletionChunk,
     ChatCompletionMessage,
     Choice,
+    ChoiceLogprobs,
+    ChunkChoice,
     Delta,
     FinishReason,
     FunctionCallDelta,
+    TokenLogprob,
     Usage,
 )
 from foundry_proto.sentinels import ABSENT, Maybe
@@ -55,9 +58,18 @@ class _Choice:
     reasoning: list[str] = field(factory=list)
     calls: dict[int, _Call] = field(factory=dict)
     function: _Function | None = None
+    logprobs: list[TokenLogprob] | None = None
     reason: FinishReason | None = None
 
-    def add(self, delta: Delta) -> None:
+    def add(self, part: ChunkChoice) -> None:
+        self._add_delta(part.delta)
+        self.reason = part.finish_reason or self.reason
+        if part.logprobs:
+            if self.logprobs is None:
+                self.logprobs = []
+            self.logprobs += part.logprobs.content or ()
+
+    def _add_delta(self, delta: Delta) -> None:
         for piece, pieces in (
             (delta.content, self.content),
             (delta.refusal, self.refusal),
@@ -73,7 +85,11 @@ class _Choice:
             self.function = self.function or _Function()
             self.function.add(delta.function_call)
 
-    def message(self) -> ChatCompletionMessage:
+    def whole(self, index: int) -> Choice:
+        logprobs = None if self.logprobs is None else ChoiceLogprobs(content=tuple(self.logprobs))
+        return Choice(index=index, message=self._message(), logprobs=logprobs, finish_reason=self.reason)
+
+    def _message(self) -> ChatCompletionMessage:
         calls = tuple(
             ToolCall(id=call.id, function=call.function.whole()) for _, call in sorted(self.calls.items())
         )
@@ -110,9 +126,7 @@ class ChatAssembler:
         self._usage = chunk.usage or self._usage
         text = ""
         for part in chunk.choices:
-            choice = self._choices.setdefault(part.index, _Choice())
-            choice.add(part.delta)
-            choice.reason = part.finish_reason or choice.reason
+            self._choices.setdefault(part.index, _Choice()).add(part)
             if part.index == 0:
                 text += part.delta.content or ""
         return text
@@ -129,10 +143,7 @@ class ChatAssembler:
             id=self._first.id,
             created=self._first.created,
             model=self._first.model,
-            choices=tuple(
-                Choice(index=index, message=choice.message(), finish_reason=choice.reason)
-                for index, choice in sorted(self._choices.items())
-            ),
+            choices=tuple(choice.whole(index) for index, choice in sorted(self._choices.items())),
             usage=self._usage,
             system_fingerprint=self._first.system_fingerprint,
         )

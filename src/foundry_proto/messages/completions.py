@@ -12,7 +12,6 @@ Source: the REST reference page, "Response body"; for streams OpenAI's chunk obj
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 from attrs import field, frozen
@@ -26,13 +25,16 @@ __all__ = [
     "ChatCompletionChunk",
     "ChatCompletionMessage",
     "Choice",
+    "ChoiceLogprobs",
     "ChunkChoice",
     "CompletionTokensDetails",
     "Delta",
     "FinishReason",
     "FunctionCallDelta",
     "PromptTokensDetails",
+    "TokenLogprob",
     "ToolCallDelta",
+    "TopLogprob",
     "Usage",
 ]
 
@@ -69,6 +71,37 @@ class Usage:
 
 
 @frozen(kw_only=True)
+class TopLogprob:
+    """A token that might have stood here, and the logarithm of its probability."""
+
+    WIRE: ClassVar = Wire(noun="a token", nouns="tokens")
+    token: str
+    logprob: float
+    bytes: Maybe[tuple[int, ...]]
+    """What the token adds to the text, in UTF-8; a character may be spread over several tokens."""
+
+
+@frozen(kw_only=True)
+class TokenLogprob:
+    """A generated token, the logarithm of its probability, and which tokens were likeliest."""
+
+    WIRE: ClassVar = Wire(noun="a token", nouns="tokens")
+    token: str
+    logprob: float
+    bytes: Maybe[tuple[int, ...]]
+    top_logprobs: Maybe[tuple[TopLogprob, ...]] = ()
+
+
+@frozen(kw_only=True)
+class ChoiceLogprobs:
+    """One entry for each token generated for a choice."""
+
+    WIRE: ClassVar = Wire(noun="log probabilities")
+    content: Maybe[tuple[TokenLogprob, ...]]
+    refusal: Maybe[tuple[TokenLogprob, ...]] = None
+
+
+@frozen(kw_only=True)
 class ChatCompletionMessage:
     """The assistant's answer."""
 
@@ -88,7 +121,7 @@ class Choice:
     WIRE: ClassVar = _CHOICE
     index: int
     message: ChatCompletionMessage
-    logprobs: Maybe[Mapping[str, object]] = None
+    logprobs: Maybe[ChoiceLogprobs] = None
     finish_reason: FinishReason | None
 
 
@@ -146,7 +179,7 @@ class ChunkChoice:
     WIRE: ClassVar = _CHOICE
     index: int
     delta: Delta
-    logprobs: Maybe[Mapping[str, object]] = None
+    logprobs: Maybe[ChoiceLogprobs] = None
     finish_reason: FinishReason | None = None
 
 
