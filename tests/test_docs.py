@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
+from types import NoneType
 from typing import Any, Final
 
 import anyio
@@ -31,8 +32,9 @@ from foundry_proto.connection import ClientConnection, Limits
 from foundry_proto.exchange import MAX_QUERY_WORDS
 from foundry_proto.jsontext import MAX_DEPTH, MAX_DIGITS, load_json
 from foundry_proto.messages.chat import MAX_MESSAGES, ChatCompletionRequest
-from foundry_proto.operations import CHAT_COMPLETIONS
-from foundry_proto.wire import describe
+from foundry_proto.openapi import statuses
+from foundry_proto.operations import ALL, CHAT_COMPLETIONS
+from foundry_proto.wire import describe, field_name, wire_of
 from foundry_runtime.engine.text import template
 from foundry_runtime.importers.gguf import import_gguf
 from foundry_runtime.models.directory import ModelDirectory
@@ -62,6 +64,7 @@ from tests.support.tiny_model import write_tiny_gguf
 
 DOCS: Final = ROOT / "docs"
 SERVER_PAGE: Final = DOCS / "server.md"
+ROUTES_PAGE: Final = DOCS / "routes.md"
 PROGRAMS: Final = [block for blocks in BLOCKS.values() for block in blocks if block.runs]
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -87,8 +90,9 @@ async def scripted_product(directory: ModelDirectory) -> AsyncIterator[int]:
     """Serve the product's application over TCP, with a scripted engine; give the port."""
     stop = anyio.Event()
     async with anyio.create_task_group() as engines, anyio.create_task_group() as tasks:
-        application = make_application(directory, ScriptedModels(engines, text=ANSWER))
         listeners = await open_tcp_listeners("localhost", 0)
+        endpoints = [f"http://{listener.address}" for listener in listeners]
+        application = make_application(directory, ScriptedModels(engines, text=ANSWER), endpoints=endpoints)
         await tasks.start(partial(serve, application, listeners, stop=stop))
         yield listeners[0].port
         stop.set()
@@ -311,6 +315,42 @@ def test_what_is_not_offered_is_marked_and_the_values_named_are_accepted() -> No
         for value in values:
             request = structure(ChatCompletionRequest, {**least, name: value})
             assert chat._not_offered(request) is None, name
+
+
+def test_every_route_has_its_row_with_what_it_answers() -> None:
+    rows = [
+        [
+            f"`{', '.join(one.methods)} {one.path}`",
+            one.profile,
+            one.summary,
+            " ".join(map(str, statuses(one))),
+        ]
+        for one in ALL
+    ]
+    assert table(ROUTES_PAGE, "route") == rows
+
+
+def test_every_word_of_a_route_has_its_row_with_what_is_accepted() -> None:
+    accepted: dict[str, dict[str, set[str]]] = {}
+    for operation in ALL:
+        if operation.query is not NoneType:
+            casing = wire_of(operation.query).writes[0]
+            for one in attrs.fields(attrs.resolve_types(operation.query, include_extras=True)):
+                of = accepted.setdefault(field_name(one, casing), {})
+                of.setdefault(describe(one.type), set()).add(operation.name)
+    shown: dict[str, dict[str, set[str]]] = {}
+    for word, operations, kind, *_ in table(ROUTES_PAGE, "word"):
+        shown.setdefault(word.strip("`"), {})[kind] = set(re.findall(r"`(\w+)`", operations))
+    assert shown == accepted
+
+
+def test_the_readme_says_of_every_route_whether_it_is_offered() -> None:
+    rows = [
+        (re.findall(r"`(?:[A-Z]+ )?(/[^`]*)`", row[0]), row[1]) for row in table(ROOT / "README.md", "route")
+    ]
+    offered = {path for paths, text in rows for path in paths if text != "not yet"}
+    assert offered == {operation.path for operation in ALL}
+    assert {path for paths, text in rows for path in paths if text == "not yet"} >= set(ALL.not_yet)
 
 
 def codes_in_the_source() -> Iterator[tuple[str, str | None]]:

@@ -48,7 +48,7 @@ class Head:
 
     operation: Operation[Any, Any, Any]
     method: str
-    query: object
+    query: Any
     """An instance of the operation's `query` class, from the path's and the query string's words."""
     headers: Headers = ()
     client: str | None = None

@@ -50,6 +50,8 @@ class Wire:
     """The same for several: `messages`."""
     writes: tuple[Casing, ...] = ("snake",)
     """The casings in which names are written, each in turn; the first is the one that is read."""
+    schema: str = ""
+    """Its name in an OpenAPI document; by default the class's own."""
     any_case: bool = False
     """Whether names are read in any casing, as clients of the older service write them."""
 

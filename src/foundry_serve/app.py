@@ -6,13 +6,13 @@ Refuses to know: sockets and terminals; `foundry serve` and `foundry model run` 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from anyio import CapacityLimiter
 from anyio.abc import TaskGroup
 
-from foundry_proto.operations import DOCUMENTED
+from foundry_proto.operations import ALL
 from foundry_runtime.application import Application
 from foundry_runtime.models.catalog import Catalog
 from foundry_runtime.models.directory import ModelDirectory
@@ -26,12 +26,20 @@ from foundry_serve.services import Services
 __all__ = ["make_application"]
 
 
-def make_application(directory: ModelDirectory, open_model: OpenModel) -> Application[Services]:
+def make_application(
+    directory: ModelDirectory,
+    open_model: OpenModel,
+    *,
+    endpoints: Sequence[str] = (),
+    stop: Callable[[], None] | None = None,
+) -> Application[Services]:
     """Put the application together.
 
     Args:
         directory: Where the models are.
         open_model: Loads one of them.
+        endpoints: The addresses that it will be served at, as URLs, for those who ask.
+        stop: Ends the server; given, clients on this machine may call it (`POST /shutdown`).
     """
 
     @asynccontextmanager
@@ -46,9 +54,11 @@ def make_application(directory: ModelDirectory, open_model: OpenModel) -> Applic
                 prompt_threads=CapacityLimiter(usable_cores()),
                 registered=RegisteredModels(directory.home),
                 relay=relay,
+                endpoints=tuple(endpoints),
+                stop=stop,
             )
         finally:
             await relay.aclose()
             await pool.aclose()
 
-    return Application(DOCUMENTED, HANDLERS, lifespan)
+    return Application(ALL, HANDLERS, lifespan)

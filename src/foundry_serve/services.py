@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from anyio import CapacityLimiter
-from attrs import frozen
+from attrs import define, field, frozen
 
 from foundry_runtime.models.catalog import Catalog
 from foundry_runtime.models.directory import ModelDirectory
@@ -11,7 +13,14 @@ from foundry_runtime.models.external import Relay
 from foundry_runtime.models.pool import ModelPool
 from foundry_runtime.models.registered import RegisteredModels
 
-__all__ = ["Services"]
+__all__ = ["GpuDevice", "Services"]
+
+
+@define
+class GpuDevice:
+    """Which GPU is to be used; remembered for clients, since no engine here uses one."""
+
+    device_id: int = 0
 
 
 @frozen(kw_only=True)
@@ -30,3 +39,8 @@ class Services:
     """The models of other servers."""
     relay: Relay
     """How chats reach them."""
+    gpu: GpuDevice = field(factory=GpuDevice)
+    endpoints: tuple[str, ...] = ()
+    """The addresses that the server is bound to, as URLs."""
+    stop: Callable[[], None] | None = None
+    """Ends the server; `None` where it may not be ended by request."""

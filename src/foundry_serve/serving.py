@@ -48,6 +48,8 @@ class ServeOptions:
     """Threads that compute for each model; `None` is the usable cores."""
     drain: float = 10.0
     """Seconds that running answers have when the server stops."""
+    allow_shutdown: bool = False
+    """Whether programs on this machine may stop the server by a request."""
     verbose: bool = False
     """Whether more is logged."""
     runtime: Runtime = "asyncio"
@@ -100,13 +102,19 @@ async def _serve(options: ServeOptions, directory: ModelDirectory, stages: Stage
     stop, bell = anyio.Event(), Doorbell()
     with stop_requests(bell.ring):
         listeners = await _listen(options)
-        stages.listening(_endpoints(listeners))
+        endpoints = _endpoints(listeners)
+        stages.listening(endpoints)
         # Only now: it takes longer than all before it.
         from foundry_runtime.models.loading import ModelOpener  # noqa: PLC0415
         from foundry_serve.app import make_application  # noqa: PLC0415
 
         prepare_process()
-        application = make_application(directory, ModelOpener(threads=options.threads))
+        application = make_application(
+            directory,
+            ModelOpener(threads=options.threads),
+            endpoints=endpoints,
+            stop=bell.ring if options.allow_shutdown else None,
+        )
 
         async def serve_to_the_end(*, task_status: TaskStatus[None]) -> None:
             await serve_application(

@@ -107,7 +107,7 @@ def test_a_server_reads_what_a_client_calls(name: str, colour: str | None, count
     head = ServerExchange(FAKES).receive_head(method, target, headers)
     assert isinstance(head, Head)
     assert head.operation is FIND
-    words: Any = head.query
+    words = head.query
     assert words.name == name
     assert words.colour == (ABSENT if colour is None else colour)
     assert words.count == (ABSENT if count is None else count)

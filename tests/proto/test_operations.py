@@ -14,8 +14,11 @@ from foundry_proto.errors import LocalProtocolError
 from foundry_proto.messages.chat import ChatCompletionRequest
 from foundry_proto.messages.errors import ErrorFamily
 from foundry_proto.operations import (
+    ALL,
     CHAT_COMPLETIONS,
+    CORE,
     DOCUMENTED,
+    EXTRA,
     MAX_REQUEST_BODY,
     Match,
     Operation,
@@ -29,6 +32,7 @@ def row(name: str, path: str, *methods: str, errors: ErrorFamily = "openai") -> 
         name=name,
         methods=methods or ("GET",),
         path=path,
+        summary="Tests.",
         request=NoneType,
         response=NoneType,
         item=NoneType,
@@ -42,8 +46,8 @@ def found(operations: Operations, path: str) -> tuple[str, dict[str, str]] | Non
     return None if match is None else (match.operations[0].name, dict(match.params))
 
 
-def test_the_documented_table_has_the_chat() -> None:
-    assert list(DOCUMENTED) == [CHAT_COMPLETIONS]
+def test_a_chat_has_a_body_and_may_take_long() -> None:
+    assert CHAT_COMPLETIONS in DOCUMENTED
     assert CHAT_COMPLETIONS.has_body
     assert CHAT_COMPLETIONS.long
     assert not CHAT_COMPLETIONS.safe
@@ -60,7 +64,24 @@ def test_a_row_that_says_nothing_of_it_never_streams() -> None:
 
 
 def test_every_name_can_name_a_function() -> None:
-    assert all(one.name.isidentifier() and not keyword.iskeyword(one.name) for one in DOCUMENTED)
+    assert all(one.name.isidentifier() and not keyword.iskeyword(one.name) for one in ALL)
+
+
+def test_every_table_has_the_operations_of_its_profile() -> None:
+    tables = {"documented": DOCUMENTED, "core": CORE, "extra": EXTRA}
+    for profile, table in tables.items():
+        assert {one.profile for one in table} == {profile}
+    assert [*ALL] == [one for table in tables.values() for one in table]
+
+
+def test_only_openais_routes_answer_with_openais_errors_alone() -> None:
+    for one in ALL:
+        assert one.errors == ("openai" if one.path.startswith("/v1/") else "compatible"), one.name
+
+
+def test_what_is_safe_is_asked_for_without_a_body() -> None:
+    for one in ALL:
+        assert not one.safe or (one.methods == ("GET",) and not one.has_body), one.name
 
 
 @pytest.mark.parametrize(

@@ -93,12 +93,17 @@ class _Recorder:
 
 @asynccontextmanager
 async def scripted_server(
-    home: ModelDirectory, *, time_outs: TimeOuts | None = None, **more: object
+    home: ModelDirectory,
+    *,
+    time_outs: TimeOuts | None = None,
+    endpoints: Sequence[str] = (),
+    stop: Callable[[], None] | None = None,
+    **more: object,
 ) -> AsyncIterator[tuple[Served, ScriptedModels]]:
     """Serve the product's application in memory, with scripted answers."""
     async with anyio.create_task_group() as tasks:
         models = ScriptedModels(tasks, **more)  # type: ignore[arg-type]
-        application = make_application(home, models)
+        application = make_application(home, models, endpoints=endpoints, stop=stop)
         async with application.running(), anyio.create_task_group() as connections:
             yield Served(application, None, connections, time_outs or TimeOuts()), models
             connections.cancel_scope.cancel()

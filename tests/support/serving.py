@@ -58,9 +58,9 @@ class Served:
         self._group = group
         self._time_outs = time_outs
 
-    async def connect(self) -> Transport:
-        """A new connection, the client's end."""
-        ours, theirs = memory_transport_pair()
+    async def connect(self, *, client: str = "127.0.0.1:50123") -> Transport:
+        """A new connection from an address, the client's end."""
+        ours, theirs = memory_transport_pair(peer=client)
         self.connections += 1
         self._group.start_soon(self._serve, theirs)
         return ours

@@ -336,6 +336,7 @@ class StreamOptions:
 class ChatCompletionRequest:
     """A chat completion request; every property but `model` and `messages` may be absent or null."""
 
+    WIRE: ClassVar = Wire(schema="ChatCompletionCreateRequest")
     model: str
     """Alias or id of the model."""
     messages: Annotated[tuple[ChatMessage, ...], Items(least=1, most=MAX_MESSAGES)]

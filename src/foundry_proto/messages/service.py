@@ -9,6 +9,7 @@ public core's own service.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 from attrs import frozen
@@ -20,6 +21,7 @@ __all__ = [
     "CoreStatus",
     "DeviceId",
     "DeviceWords",
+    "OpenAPIDocument",
     "ServiceStatus",
     "ShuttingDown",
 ]
@@ -66,6 +68,17 @@ class ShuttingDown:
     """The service ends."""
 
     status: Literal["shutting_down"] = "shutting_down"
+
+
+@frozen(kw_only=True)
+class OpenAPIDocument:
+    """A description of all operations, for tools (OpenAPI 3.1)."""
+
+    openapi: str = "3.1.0"
+    info: Mapping[str, object]
+    tags: tuple[Mapping[str, object], ...] = ()
+    paths: Mapping[str, object]
+    components: Mapping[str, object]
 
 
 @frozen(kw_only=True)

@@ -8,12 +8,24 @@ from __future__ import annotations
 
 from typing import Final
 
-from foundry_proto.operations.chat import CHAT_COMPLETIONS
+from foundry_proto.operations.chat import CHAT_COMPLETIONS, COUNT_TOKENS
+from foundry_proto.operations.service import (
+    CACHE_LOCATION,
+    CORE_STATUS,
+    GET_GPU_DEVICE,
+    OPENAPI_DOCUMENT,
+    SERVICE_STATUS,
+    SET_GPU_DEVICE,
+    SHUTDOWN,
+)
 from foundry_proto.operations.table import MAX_REQUEST_BODY, Match, Operation, Operations, Profile
 
 __all__ = [
+    "ALL",
     "CHAT_COMPLETIONS",
+    "CORE",
     "DOCUMENTED",
+    "EXTRA",
     "MAX_REQUEST_BODY",
     "Match",
     "Operation",
@@ -21,5 +33,16 @@ __all__ = [
     "Profile",
 ]
 
-DOCUMENTED: Final = Operations([CHAT_COMPLETIONS])
-"""The operations of the REST reference page that this package speaks."""
+DOCUMENTED: Final = Operations(
+    [CHAT_COMPLETIONS, SERVICE_STATUS, GET_GPU_DEVICE, SET_GPU_DEVICE, COUNT_TOKENS]
+)
+"""The operations of the REST reference page."""
+
+CORE: Final = Operations([CORE_STATUS, SHUTDOWN], not_yet=["/v1/responses", "/v1/audio/transcriptions"])
+"""The routes of the newer service."""
+
+EXTRA: Final = Operations([CACHE_LOCATION, OPENAPI_DOCUMENT])
+"""What neither has: a route of an old client, and this project's own."""
+
+ALL: Final = DOCUMENTED + CORE + EXTRA
+"""All of them: what a whole server offers."""

@@ -29,8 +29,9 @@ RequestT = TypeVar("RequestT")
 ResponseT = TypeVar("ResponseT")
 ItemT = TypeVar("ItemT")
 
-Profile = Literal["documented", "core", "openai"]
-"""Where an operation comes from: the REST reference page, the newer routes, or OpenAI's API alone."""
+Profile = Literal["documented", "core", "openai", "extra"]
+"""Where an operation comes from: the REST reference page, the newer routes, OpenAI's API alone, or none of
+these."""
 
 MAX_REQUEST_BODY: Final = 4 * 1024 * 1024
 """Bytes: eight times an English prompt of 128k tokens, so that other scripts and JSON's escapes have room."""
@@ -45,6 +46,8 @@ class Operation(Generic[RequestT, ResponseT, ItemT]):
     methods: tuple[str, ...]
     path: str
     """A template: `/openai/load/{name}`; a segment in braces is a parameter."""
+    summary: str
+    """What it does, as a sentence for users."""
     request: type[RequestT]
     """The body's class; `NoneType` for an operation without a body."""
     response: type[ResponseT]

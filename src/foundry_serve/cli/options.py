@@ -45,6 +45,7 @@ _OPTIONS: Final = (
         type=NumberRange(0),
         help="Seconds for running answers when stopped.",
     ),
+    click.option("--allow-shutdown", is_flag=True, help="Let programs on this machine stop the server."),
     click.option("--verbose", is_flag=True, help="Log more."),
     runtime_option,
 )

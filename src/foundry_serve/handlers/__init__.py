@@ -6,9 +6,21 @@ from collections.abc import Mapping
 from typing import Final
 
 from foundry_runtime.application import Handler
-from foundry_serve.handlers.chat import chat_completions
+from foundry_serve.handlers import chat, service, tokens
 from foundry_serve.services import Services
 
 __all__ = ["HANDLERS"]
 
-HANDLERS: Final[Mapping[str, Handler[Services]]] = {"chat_completions": chat_completions}
+_ALL: Final[tuple[Handler[Services], ...]] = (
+    chat.chat_completions,
+    service.service_status,
+    service.core_status,
+    service.cache_location,
+    service.get_gpu_device,
+    service.set_gpu_device,
+    service.shutdown,
+    service.openapi,
+    tokens.count_tokens,
+)
+
+HANDLERS: Final[Mapping[str, Handler[Services]]] = {handler.__name__: handler for handler in _ALL}

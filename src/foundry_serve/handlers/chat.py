@@ -18,6 +18,8 @@ from foundry_proto.sentinels import ABSENT
 from foundry_runtime.application import Send
 from foundry_runtime.engine.api import Job
 from foundry_runtime.engine.text.messages import template_messages
+from foundry_runtime.engine.text.prompt import Prompt
+from foundry_runtime.models.pool import LoadedModel
 from foundry_runtime.models.sampling import sampling_for
 from foundry_serve.generation import (
     Refusal,
@@ -31,7 +33,7 @@ from foundry_serve.generation import (
 from foundry_serve.handlers.external import relayed
 from foundry_serve.services import Services
 
-__all__ = ["chat_completions"]
+__all__ = ["chat_completions", "chat_prompt"]
 
 
 async def chat_completions(services: Services, request: Request[ChatCompletionRequest], send: Send) -> None:
@@ -48,7 +50,7 @@ async def _chat(services: Services, body: ChatCompletionRequest, send: Send) -> 
     if (failure := _not_offered(body)) is not None:
         raise Refusal(failure)
     async with model_for(services, body.model, ttl=body.ttl or None) as model:
-        prompt = await make_prompt(services, lambda: model.prompts.make(template_messages(body.messages)))
+        prompt = await chat_prompt(services, model, body)
         asked = body.max_completion_tokens or body.max_tokens or body.max_completion_token or None
         job = Job(
             prompt=prompt.ids,
@@ -59,6 +61,15 @@ async def _chat(services: Services, body: ChatCompletionRequest, send: Send) -> 
         identity = Identity(id=f"chatcmpl-{uuid.uuid4().hex}", created=int(time.time()), model=body.model)
         answer = answer_to(body, identity, choices=len(jobs))
         await generate(services, model, jobs, stops_of(body.stop), answer, send)
+
+
+async def chat_prompt(services: Services, model: LoadedModel, body: ChatCompletionRequest) -> Prompt:
+    """Make a chat's prompt: all that the model reads.
+
+    Raises:
+        Refusal: The messages are not what the model can read, or its chat template failed.
+    """
+    return await make_prompt(services, lambda: model.prompts.make(template_messages(body.messages)))
 
 
 # What is part of the protocol but not offered yet, and the values that ask for nothing and so are accepted.
