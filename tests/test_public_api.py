@@ -54,8 +54,11 @@ PACKAGES: Final[dict[str, list[str]]] = {
     ],
     "foundry_proto.connection": ["ClientConnection", "Limits", "Phase", "ServerConnection", "Write"],
     "foundry_proto.operations": [
+        "ALL",
         "CHAT_COMPLETIONS",
+        "CORE",
         "DOCUMENTED",
+        "EXTRA",
         "MAX_REQUEST_BODY",
         "Match",
         "Operation",

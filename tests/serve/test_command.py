@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import http.client
+import json
 import os
 import re
 import signal
@@ -190,6 +192,23 @@ def test_serving_ends_well_on_a_signal(tiny_home: ModelDirectory, runtime: str) 
                 assert time.monotonic() - begin < 5
             assert server.stderr is not None
             assert server.stderr.read() == "Stopping; again to stop at once.\n"
+
+
+def test_serving_ends_well_on_a_request_if_that_is_allowed(tiny_home: ModelDirectory) -> None:
+    for allowed in (True, False):
+        with serving(tiny_home.home, *["--allow-shutdown"] * allowed) as (server, port):
+            client = http.client.HTTPConnection("localhost", port)
+            client.request("GET", "/status")
+            status = json.load(client.getresponse())
+            assert status["pid"] == server.pid
+            assert f"http://127.0.0.1:{port}" in status["endpoints"]
+            client.request("POST", "/shutdown")
+            reply = client.getresponse()
+            assert (reply.status, b"shutting_down" in reply.read()) == (
+                (200, True) if allowed else (403, False)
+            )
+            client.close()
+            assert not allowed or server.wait(10) == 0
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no signals to send to one process")
