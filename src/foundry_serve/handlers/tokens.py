@@ -22,7 +22,7 @@ __all__ = ["count_tokens"]
 async def count_tokens(services: Services, request: Request[ChatCompletionRequest], send: Send) -> None:
     """Count the tokens that the model would read."""
     try:
-        async with model_for(services, request.value.model) as model:
+        async with model_for(services, request.value.model, ttl=request.value.ttl or None) as model:
             prompt = await chat_prompt(services, model, request.value)
     except Refusal as refusal:
         await send(refusal.failure)
