@@ -7,7 +7,12 @@ name as an argument, so that the branches of the others can be tested with the s
 from foundry_runtime.platform.cores import usable_cores
 from foundry_runtime.platform.files import make_private_folder, try_lock, write_whole
 from foundry_runtime.platform.libraries import shared_library_name
-from foundry_runtime.platform.memory import return_freed_memory, return_large_memory_at_once
+from foundry_runtime.platform.memory import (
+    LazyMemory,
+    return_freed_memory,
+    return_large_memory_at_once,
+    usable_memory,
+)
 from foundry_runtime.platform.ports import port_holder
 from foundry_runtime.platform.processes import (
     birth_of,
@@ -18,6 +23,7 @@ from foundry_runtime.platform.processes import (
 )
 
 __all__ = [
+    "LazyMemory",
     "birth_of",
     "kill_process",
     "make_private_folder",
@@ -30,5 +36,6 @@ __all__ = [
     "stop_requests",
     "try_lock",
     "usable_cores",
+    "usable_memory",
     "write_whole",
 ]

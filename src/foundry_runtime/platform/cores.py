@@ -12,8 +12,10 @@ import ctypes
 import os
 import sys
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
+
+from foundry_runtime.platform._cgroups import iter_groups, read_file
 
 __all__ = ["usable_cores"]
 
@@ -35,8 +37,9 @@ def usable_cores(
     scheduler would stop all threads while that one waits for the next period.
     """
     cores = _windows_affinity() if system == "win32" else _affinity()
-    for quota in _cgroup_quotas(proc, cgroup):
-        cores = min(cores, int(quota))
+    for group, version in iter_groups(proc, cgroup, "cpu"):
+        for quota in _quota(group, version=version):
+            cores = min(cores, int(quota))
     return max(cores, 1)
 
 
@@ -57,39 +60,14 @@ def _windows_affinity() -> int:
     return process.value.bit_count() if found and process.value else os.cpu_count() or 1
 
 
-def _cgroup_quotas(proc: Path, cgroup: Path) -> Iterator[float]:
-    """The CPU quotas, in cores, of this process's control groups and of all groups above them.
-
-    A group's limit holds for those below it. The path is the host's inside some containers, where the
-    group's own files lie at the mount's root: folders that do not exist are passed over.
-    """
-    for line in _read(proc / "self" / "cgroup").splitlines():
-        _, _, rest = line.partition(":")
-        controllers, _, path = rest.partition(":")
-        if not controllers:  # version 2: one hierarchy for everything, below `unified` in a hybrid system
-            mounts = (cgroup, cgroup / "unified")
-        elif "cpu" in controllers.split(","):
-            mounts = (cgroup / controllers, cgroup / "cpu")
-        else:
-            continue
-        group = PurePosixPath(path.lstrip("/"))
-        for mount in mounts:
-            for level in (group, *group.parents):
-                yield from _quota(mount / level, version=1 if controllers else 2)
-
-
 def _quota(group: Path, *, version: int) -> Iterator[float]:
     """This group's own quota, when it has one: `max` and -1 stand for none."""
     if version == 2:
-        fields = _read(group / "cpu.max").split()
+        fields = read_file(group / "cpu.max").split()
     else:
-        fields = [_read(group / "cpu.cfs_quota_us").strip(), _read(group / "cpu.cfs_period_us").strip()]
+        fields = [
+            read_file(group / "cpu.cfs_quota_us").strip(),
+            read_file(group / "cpu.cfs_period_us").strip(),
+        ]
     if len(fields) == 2 and all(field.isascii() and field.isdigit() and int(field) for field in fields):
         yield int(fields[0]) / int(fields[1])
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""

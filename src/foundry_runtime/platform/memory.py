@@ -1,15 +1,49 @@
-"""How freed memory is given back to the system.
+"""How much memory this process may use, how it is taken page by page, and how it is given back.
 
-Knows: GNU's allocator, which must be asked. Refuses to know: what the memory was for.
+Knows: the machine's memory and its container's limit, mappings, and GNU's allocator, which must be asked.
+Refuses to know: what the memory is for.
 """
 
 from __future__ import annotations
 
 import ctypes
+import mmap
+import os
 import sys
-from typing import Final
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final, final
 
-__all__ = ["return_freed_memory", "return_large_memory_at_once"]
+from foundry_runtime.platform._cgroups import iter_groups, read_file
+
+__all__ = ["LazyMemory", "return_freed_memory", "return_large_memory_at_once", "usable_memory"]
+
+
+def usable_memory(
+    *, system: str = sys.platform, proc: Path = Path("/proc"), cgroup: Path = Path("/sys/fs/cgroup")
+) -> int:
+    """Bytes of memory that this process may use: the machine's, bounded by its container's limit."""
+    memory = _windows_memory() if system == "win32" else _memory()
+    for group, version in iter_groups(proc, cgroup, "memory"):
+        limit = read_file(group / ("memory.max" if version == 2 else "memory.limit_in_bytes")).strip()
+        if limit.isascii() and limit.isdigit():  # version 2 writes `max` for none
+            memory = min(memory, int(limit))
+    return memory
+
+
+def _memory() -> int:
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _windows_memory() -> int:
+    """The machine's memory, as `GlobalMemoryStatusEx` tells it in a structure of two small and seven large
+    numbers, of which the first is the structure's size and the third the memory's."""
+    status = (ctypes.c_uint64 * 8)()
+    ctypes.c_uint32.from_buffer(status).value = ctypes.sizeof(status)
+    kernel32: Any = vars(ctypes)["WinDLL"]("kernel32")
+    if not kernel32.GlobalMemoryStatusEx(ctypes.byref(status)):
+        raise OSError("GlobalMemoryStatusEx tells nothing")
+    return int(status[1])
 
 
 def return_freed_memory(*, system: str = sys.platform) -> None:
@@ -38,3 +72,57 @@ def return_large_memory_at_once(*, system: str = sys.platform) -> None:
 
 _M_MMAP_THRESHOLD: Final = -3
 """`malloc.h`'s name for: blocks of this many bytes and more are mapped, each by itself."""
+
+
+@final
+class LazyMemory:
+    """Zeroed memory that is taken from the system as it is written, and can be given back in parts.
+
+    Args:
+        size: Bytes, at least one; may be far more than the machine has, if they are not all written.
+        system: The operating system, as `sys.platform` names it.
+
+    Raises:
+        MemoryError: The system gives no address space for that many.
+
+    Windows counts the whole size against its page file, and keeps what was once written until `close`.
+    """
+
+    def __init__(self, size: int, *, system: str = sys.platform) -> None:
+        self._system = system
+        try:
+            if system == "win32":
+                self.buffer = mmap.mmap(-1, size)
+            else:
+                # Without the reservation, Linux refuses more than it has, though it will never be written.
+                flags = mmap.MAP_PRIVATE | mmap.MAP_ANON | getattr(mmap, "MAP_NORESERVE", 0)
+                self.buffer = mmap.mmap(-1, size, flags=flags)
+        except (OSError, OverflowError) as error:
+            raise MemoryError(f"no address space for {size} bytes: {error}") from error
+        if system == "linux":
+            # Huge pages would take 2 MB where a few tokens are written; a kernel may be without them.
+            with suppress(OSError):
+                self.buffer.madvise(mmap.MADV_NOHUGEPAGE)
+
+    def give_back(self, begin: int, size: int) -> None:
+        """Give whole pages back; what stood in these bytes is undefined afterwards.
+
+        Args:
+            begin: The first byte.
+            size: How many bytes from there on are no longer needed.
+        """
+        if self._system == "win32":
+            return
+        first = -(-begin // mmap.PAGESIZE) * mmap.PAGESIZE
+        last = (begin + size) // mmap.PAGESIZE * mmap.PAGESIZE
+        if last > first:
+            advice = mmap.MADV_FREE if self._system == "darwin" else mmap.MADV_DONTNEED
+            self.buffer.madvise(advice, first, last - first)
+
+    def close(self) -> None:
+        """Give everything back. What looks at the buffer must be gone.
+
+        Raises:
+            BufferError: It is not.
+        """
+        self.buffer.close()
