@@ -24,7 +24,7 @@ RULES: Final = {
     "foundry_runtime/transport/": {"asyncio", "trio"},
     "foundry_runtime/wakeup.py": {"asyncio", "trio"},
     "foundry_runtime/engine/": {"numpy"},
-    "foundry_runtime/engine/embed.py": {"onnxruntime"},
+    "foundry_runtime/engine/session.py": {"onnxruntime"},
     "foundry_runtime/engine/genai/": {"onnxruntime_genai"},
     "foundry_runtime/engine/text/": {"jinja2", "tokenizers"},
     "foundry_runtime/models/external.py": {"httpx"},

@@ -11,8 +11,6 @@ about 0.1 s, between which other models have their turn and a caller who no long
 
 from __future__ import annotations
 
-import importlib
-import os
 import time
 from array import array
 from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +25,8 @@ import numpy.typing as npt
 
 from foundry_runtime.engine.api import EngineLost, ModelLoadError
 from foundry_runtime.engine.embed_config import EmbedConfig, Pooling, read_embed_config
+from foundry_runtime.engine.prefill import PrefillSpeed
+from foundry_runtime.engine.session import open_session
 from foundry_runtime.engine.turns import Turns
 from foundry_runtime.platform import return_freed_memory, usable_cores
 
@@ -35,8 +35,6 @@ __all__ = ["Embedder", "EmbeddingFailed"]
 _SLICE_SECONDS: Final = 0.1
 _FIRST_SLICE: Final = 256
 """Tokens of the first slice, before any speed is known."""
-_NEW_SPEED_WEIGHT: Final = 0.3
-"""One disturbed slice does not decide the next one's size."""
 
 _Ids = npt.NDArray[np.int64]
 _Array = npt.NDArray[Any]
@@ -62,7 +60,7 @@ class Embedder:
         self._graph: _Graph | None = graph
         self._turns = turns
         self._clock = clock
-        self._tokens_per_second = 0.0
+        self._speed = PrefillSpeed()
         self._alone = anyio.CapacityLimiter(1)
         self.dimensions = graph.dimensions
         """How many numbers each vector has."""
@@ -129,7 +127,7 @@ class Embedder:
 
     def _rows(self, length: int) -> int:
         """How many texts of this length are computed at once."""
-        tokens = int(self._tokens_per_second * _SLICE_SECONDS) or _FIRST_SLICE
+        tokens = int(self._speed.tokens_per_second * _SLICE_SECONDS) or _FIRST_SLICE
         return max(1, tokens // length)
 
     def _compute(self, ids: _Ids) -> list[array[float]]:
@@ -138,13 +136,8 @@ class Embedder:
         with self._turns:
             started = self._clock()
             vectors = self._graph.vectors(ids)
-            self._measure(ids.size, self._clock() - started)
+            self._speed.measured(ids.size, self._clock() - started)
         return [array("f", vector.tobytes()) for vector in vectors]
-
-    def _measure(self, tokens: int, seconds: float) -> None:
-        measured = tokens / max(seconds, 1e-6)
-        weight = _NEW_SPEED_WEIGHT if self._tokens_per_second else 1.0
-        self._tokens_per_second += weight * (measured - self._tokens_per_second)
 
     def _close(self) -> None:
         self._graph = None
@@ -183,7 +176,7 @@ class _Graph:
         config = read_embed_config(folder)
         self._output = config.output
         self._pool = _POOLS[config.pooling]
-        self._session = _load(config, threads)
+        self._session = open_session(config.graph, threads=threads, arena=False)
         self._feeds = [_feed(config, one) for one in self._session.get_inputs()]
         try:
             self.dimensions = self.vectors(np.zeros((1, 1), dtype=np.int64)).shape[1]
@@ -207,28 +200,6 @@ class _Graph:
         # Zeros have no direction, and stay what they are.
         normalised: _Array = pooled / np.where(length > 0, length, 1)
         return normalised
-
-
-def _load(config: EmbedConfig, threads: int) -> Any:
-    # Telemetry is switched off first, unless the package was imported before.
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-    try:
-        onnxruntime = importlib.import_module("onnxruntime")
-    except ImportError as error:
-        raise ModelLoadError(
-            f"onnxruntime cannot be imported (install foundry-proto[genai]): {error}"
-        ) from error
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 4  # errors are raised; the log would only repeat them
-    # As for generating: threads that spin between two calls take the cores from other models.
-    options.add_session_config_entry("session.intra_op.spin_duration_us", "100")
-    # An arena would keep what the longest text has taken for as long as the model stays.
-    options.enable_cpu_mem_arena = False
-    try:
-        return onnxruntime.InferenceSession(str(config.graph), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # the library's own classes have no common base
-        raise ModelLoadError(f"{config.graph}: the model cannot be loaded: {error}") from error
 
 
 def _feed(config: EmbedConfig, wanted: Any) -> Callable[[_Ids], tuple[str, _Array]]:

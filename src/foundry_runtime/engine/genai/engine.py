@@ -3,11 +3,6 @@
 Knows: how a job becomes a native generator, in which slices its prompt is computed, how its tokens are
 chosen, and that the one job is to blame for what goes wrong in its own generator.
 Refuses to know: text, threads, and everything native but `binding.py`.
-
-Slices end at multiples of 16 tokens from the prompt's start; what remains behind the last multiple joins the
-slice before it. Their length follows the measured speed, and the answer does not depend on it: slices of 2
-to 512 tokens give the same logits to the last bit. A slice of a single token does not (it runs a
-matrix-vector kernel, which rounds 8-bit models differently), so there is none but for a prompt of one.
 """
 
 from __future__ import annotations
@@ -16,7 +11,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final, final
+from typing import final
 
 import numpy as np
 import numpy.typing as npt
@@ -38,17 +33,11 @@ from foundry_runtime.engine.api import (
 )
 from foundry_runtime.engine.genai.binding import GenaiError, Generator, Model, load_library
 from foundry_runtime.engine.genai.config import ModelConfig, read_config
+from foundry_runtime.engine.prefill import PrefillSpeed, slice_length
 from foundry_runtime.engine.text.choosing import Chooser, Chosen, takes_the_likeliest
 from foundry_runtime.platform import return_freed_memory, usable_cores
 
-__all__ = ["GenaiEngine", "session_overlay", "slice_length"]
-
-_SLICE_UNIT: Final = 16
-_LARGEST_SLICE: Final = 128
-"""Twice as many compute hardly faster, but a model that is not pruned to the last position's logits then
-needs as many rows of the vocabulary's length."""
-_NEW_SPEED_WEIGHT: Final = 0.3
-"""One disturbed slice does not decide the next one's length."""
+__all__ = ["GenaiEngine", "session_overlay"]
 
 
 @define(eq=False)
@@ -101,7 +90,7 @@ class GenaiEngine:
         self._max_jobs = max_jobs
         self._slice_seconds = slice_seconds
         self._clock = clock
-        self._tokens_per_second = 0.0
+        self._speed = PrefillSpeed()
         self._counters = Counters()
         self._sequences: dict[Job, _Sequence] = {}
         self._closed = False
@@ -185,18 +174,13 @@ class GenaiEngine:
 
     def _prefill(self, sequence: _Sequence, generator: Generator, _: list[EngineEvent]) -> None:
         begin = sequence.computed
-        size = slice_length(len(sequence.prompt) - begin, self._tokens_per_second * self._slice_seconds)
+        size = slice_length(len(sequence.prompt) - begin, self._speed.tokens_per_second * self._slice_seconds)
         started = self._clock()
         generator.append(sequence.prompt[begin : begin + size])
-        self._measure(size, self._clock() - started)
+        self._speed.measured(size, self._clock() - started)
         sequence.computed += size
         sequence.served = self._counters.steps
         self._counters.prompt_tokens += size
-
-    def _measure(self, tokens: int, seconds: float) -> None:
-        measured = tokens / max(seconds, 1e-6)
-        weight = _NEW_SPEED_WEIGHT if self._tokens_per_second else 1.0
-        self._tokens_per_second += weight * (measured - self._tokens_per_second)
 
     def _decode(self, sequence: _Sequence, generator: Generator, events: list[EngineEvent]) -> None:
         job, chooser = sequence.job, sequence.chooser
@@ -223,21 +207,6 @@ class GenaiEngine:
     def _finish(self, job: Job, reason: FinishReason, events: list[EngineEvent]) -> None:
         self.cancel(job)
         events.append(Finished(job=job, reason=reason))
-
-
-def slice_length(remaining: int, wanted: float) -> int:
-    """How many of a prompt's remaining tokens to compute at once.
-
-    Args:
-        remaining: Tokens that are not computed; those that are end at a multiple of 16.
-        wanted: As many as would take the time that a slice should take.
-
-    Returns:
-        A multiple of 16 from 16 to 128, or all that remain if they are less than 16 more than that: no slice
-        has a single token unless the prompt has.
-    """
-    size = min(max(int(wanted) // _SLICE_UNIT * _SLICE_UNIT, _SLICE_UNIT), _LARGEST_SLICE)
-    return remaining if remaining < size + _SLICE_UNIT else size
 
 
 def session_overlay(threads: int) -> str:

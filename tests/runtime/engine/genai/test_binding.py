@@ -19,7 +19,7 @@ from foundry_proto.errors import LocalProtocolError
 from foundry_runtime.engine.genai import binding
 from foundry_runtime.engine.genai.binding import GenaiError, Generator, Library, Model, load_library
 from foundry_runtime.platform import shared_library_name
-from tests.runtime.engine.genai.conftest import Spoil
+from tests.runtime.engine.conftest import Spoil
 
 VERSION = importlib.metadata.version("onnxruntime-genai")
 

@@ -10,8 +10,6 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from attrs import evolve
-from hypothesis import given
-from hypothesis import strategies as st
 
 from foundry_proto.errors import LocalProtocolError
 from foundry_runtime.engine.api import (
@@ -29,9 +27,9 @@ from foundry_runtime.engine.api import (
 from foundry_runtime.engine.check import check_engine
 from foundry_runtime.engine.genai import engine as engine_module
 from foundry_runtime.engine.genai.binding import GenaiError, Generator, Model, load_library
-from foundry_runtime.engine.genai.engine import GenaiEngine, slice_length
+from foundry_runtime.engine.genai.engine import GenaiEngine
 from foundry_runtime.engine.text.choosing import logprobs_of
-from tests.runtime.engine.genai.conftest import Spoil
+from tests.runtime.engine.conftest import Spoil
 
 GREEDY = Sampling(temperature=0.0)
 
@@ -207,19 +205,6 @@ def test_the_counters_tell_the_work(engine: GenaiEngine) -> None:
     steps = engine.counters.steps
     assert engine.step() == ()
     assert engine.counters == Counters(steps=steps, prompt_tokens=107, generated_tokens=15)
-
-
-@given(prompt=st.integers(1, 2000), wanted=st.lists(st.floats(0, 1e9), min_size=1, max_size=50))
-def test_slices_end_at_multiples_of_16_and_none_is_a_single_token(prompt: int, wanted: list[float]) -> None:
-    computed, number = 0, 0
-    while computed < prompt:
-        size = slice_length(prompt - computed, wanted[number % len(wanted)])
-        number += 1
-        assert computed % 16 == 0
-        assert size >= min(prompt, 16)
-        assert size <= 128 + 15
-        computed += size
-    assert computed == prompt
 
 
 @pytest.mark.parametrize(

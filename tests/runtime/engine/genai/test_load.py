@@ -13,7 +13,7 @@ import pytest
 from foundry_runtime.engine.api import ModelLoadError
 from foundry_runtime.engine.genai import GenaiEngine
 from foundry_runtime.engine.genai.binding import Generator
-from tests.runtime.engine.genai.conftest import Spoil
+from tests.runtime.engine.conftest import Spoil
 
 
 def test_a_path_with_blanks_and_letters_of_any_language_will_do(tiny_folder: Path, tmp_path: Path) -> None:
