@@ -100,8 +100,10 @@ PACKAGES: Final[dict[str, list[str]]] = {
         "serve",
         "serve_connection",
     ],
+    "foundry_runtime.engine.batched": ["BatchedEngine"],
     "foundry_runtime.engine.genai": ["GenaiEngine"],
     "foundry_runtime.platform": [
+        "LazyMemory",
         "birth_of",
         "kill_process",
         "make_private_folder",
@@ -114,6 +116,7 @@ PACKAGES: Final[dict[str, list[str]]] = {
         "stop_requests",
         "try_lock",
         "usable_cores",
+        "usable_memory",
         "write_whole",
     ],
     "foundry_runtime.transport": [

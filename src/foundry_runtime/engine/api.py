@@ -31,6 +31,7 @@ __all__ = [
     "Guide",
     "Job",
     "ModelLoadError",
+    "Overloaded",
     "Refused",
     "Sampling",
     "Started",
@@ -56,6 +57,10 @@ class Refused(Exception):
         super().__init__(message)
         self.param = param
         self.code = code
+
+
+class Overloaded(Exception):
+    """A job that cannot run now, since too many wait, found at `admit`: becomes a 503, to be tried again."""
 
 
 class EngineLost(Exception):
@@ -228,6 +233,7 @@ class Engine(Protocol):
 
         Raises:
             Refused: The job can never run here. Nothing was kept of it.
+            Overloaded: The job cannot run now. Nothing was kept of it.
             LocalProtocolError: The job is in the engine already.
         """
         ...

@@ -1,0 +1,417 @@
+"""Continuous batching: a step machine whose jobs share each pass through the model.
+
+Knows: which job has which row, when a job may begin (a free row, and room in the budget of tokens), how its
+prompt is computed beside running streams, how tokens are chosen row by row, and which blocks of keys and
+values are kept for later prompts.
+Refuses to know: onnxruntime (`model.py`), what comes next and how much of it (`schedule.py`), which blocks
+are kept (`prefixes.py`), how memory lies (`memory.py`), text, threads.
+
+Jobs whose prompts are computed have the first rows, side by side, since the model computes rows that lie
+beside each other; when one leaves, the last takes its place. Prompts are computed in rows behind them.
+
+A prompt's keys and values are the same bits however it is cut into slices of two tokens and more, and decode
+gives a row the same bits whatever rows stand beside it. What is kept of prompts is therefore as good as
+computed: the answer to a request does not depend on what else runs or ran. Only keys and values that *decode*
+wrote are different in the last bits; they are kept for the next turn of a conversation.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final, TypeAlias, final
+
+import numpy as np
+import numpy.typing as npt
+from attrs import define, field
+
+from foundry_proto.errors import LocalProtocolError
+from foundry_runtime.engine.admission import check_job
+from foundry_runtime.engine.api import (
+    Counters,
+    EngineEvent,
+    EngineLost,
+    Failed,
+    Finished,
+    FinishReason,
+    Job,
+    Overloaded,
+    Refused,
+    Started,
+    Token,
+)
+from foundry_runtime.engine.batched.layout import Layout, read_layout
+from foundry_runtime.engine.batched.memory import RowMemory, SlotMemory
+from foundry_runtime.engine.batched.model import BatchedModel
+from foundry_runtime.engine.batched.prefixes import Block, PrefixIndex
+from foundry_runtime.engine.batched.schedule import Schedule
+from foundry_runtime.engine.genai.config import read_config
+from foundry_runtime.engine.prefill import SLICE_UNIT
+from foundry_runtime.engine.text.choosing import Chooser, Chosen, takes_the_likeliest
+from foundry_runtime.platform import return_freed_memory, usable_cores, usable_memory
+
+__all__ = ["BatchedEngine"]
+
+_Floats: TypeAlias = npt.NDArray[np.float32]
+
+_BLOCK: Final = SLICE_UNIT
+"""Tokens of a kept block: slices of prefill end where blocks end."""
+_LEAST_ROWS: Final = 2
+_LEAST_BUDGET: Final = 2048
+_ROWS_SHARE: Final = 0.25
+"""Of the machine's memory, for running jobs, if all of them use all that they may."""
+_KEPT_SHARE: Final = 0.05
+_KEPT_BYTES: Final = 512 * 1024 * 1024
+"""For kept blocks the lesser of this and their share of the machine's memory."""
+_FRESH: Final = 2
+"""So many of a prompt's tokens are always computed: one alone runs other kernels, which round otherwise."""
+
+
+@define(eq=False)
+class _Sequence:
+    """A job and how far it is."""
+
+    job: Job
+    arrived: float
+    tokens: list[int]
+    """The prompt, and what was generated behind it."""
+    chooser: Chooser | None = None
+    """Chooses its tokens, where that is more than taking the largest logit's."""
+    row: int = -1
+    """Where its keys and values are; -1 before it begins."""
+    computed: int = 0
+    """Of how many tokens there are keys and values."""
+    kept: Block | None = None
+    """The last of its blocks that are kept."""
+    kept_tokens: int = 0
+    """How many of its tokens are in kept blocks; -1 when no more of them shall be kept."""
+    prompt_length: int = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.prompt_length = len(self.tokens)
+
+    @property
+    def remaining(self) -> int:
+        """How many of its prompt's tokens are not computed."""
+        return self.prompt_length - self.computed
+
+    @property
+    def reserved(self) -> int:
+        """The most tokens that it will have keys and values of."""
+        return self.prompt_length + self.job.max_tokens
+
+
+@final
+class BatchedEngine:
+    """An engine over a plain decoder's folder; loads the model, and belongs to one thread.
+
+    Args:
+        folder: The model folder, with its `genai_config.json`.
+        threads: Threads that compute; by default as many as this process may use cores.
+        max_rows: How many jobs are computed at once.
+        max_waiting: How many further jobs may wait for a row.
+        budget: Tokens, prompts and allowed outputs together, that running jobs may have keys and values of.
+        kept: Tokens of finished jobs whose keys and values are kept for prompts that begin like them.
+        schedule: Which prompt is computed next, and how much of it at a time.
+        clock: Seconds.
+
+    Raises:
+        NotBatchable: The model is for another engine.
+        ModelLoadError: It cannot be loaded.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        threads: int | None = None,
+        max_rows: int = 16,
+        max_waiting: int = 256,
+        budget: int | None = None,
+        kept: int | None = None,
+        schedule: Schedule | None = None,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        layout = read_layout(folder)
+        self._config = config = read_config(folder)
+        memory = usable_memory()
+        if budget is None:
+            budget = max(_LEAST_BUDGET, int(memory * _ROWS_SHARE) // layout.bytes_per_token)
+        if kept is None:
+            kept = min(_KEPT_BYTES, int(memory * _KEPT_SHARE)) // layout.bytes_per_token
+        self._budget = budget
+        self._clock = clock
+        self._schedule = schedule or Schedule()
+        self._max_waiting = max_waiting
+        self._counters = Counters()
+        self._waiting: dict[Job, _Sequence] = {}
+        self._filling: dict[Job, _Sequence] = {}
+        self._decoding: list[_Sequence] = []
+        self._closed = False
+        self._model = BatchedModel(
+            layout,
+            vocabulary=config.vocabulary,
+            threads=threads or usable_cores(),
+            # One row more than jobs, so that there is always a place to move one to.
+            memory=_row_memory(layout, max_rows + 1, min(config.context_length, budget)),
+        )
+        self._free_rows = deque(range(self._model.memory.rows))
+        self._index = PrefixIndex(kept // _BLOCK, length=_BLOCK)
+        self._slots = SlotMemory(layout, kept // _BLOCK, _BLOCK)
+
+    @property
+    def context_length(self) -> int:
+        """Most tokens of prompt and output together."""
+        return self._config.context_length
+
+    @property
+    def counters(self) -> Counters:
+        """Running totals."""
+        return self._counters
+
+    @property
+    def kept_tokens(self) -> int:
+        """How many tokens' keys and values are kept for later prompts."""
+        return len(self._index) * _BLOCK
+
+    def admit(self, job: Job) -> None:
+        """Take a job; memory is taken for it in a later `step`."""
+        if self._closed:
+            raise EngineLost("the engine is closed")
+        if job in self._waiting or job in self._filling or any(one.job is job for one in self._decoding):
+            raise LocalProtocolError("this job is in the engine already")
+        check_job(job, context_length=self.context_length, vocabulary=self._config.vocabulary)
+        sequence = _Sequence(job, self._clock(), list(job.prompt))
+        if sequence.reserved > self._budget:
+            raise Refused(
+                f"the prompt has {sequence.prompt_length} tokens and max_tokens is {job.max_tokens}: together"
+                f" they exceed the {self._budget} tokens that this server has memory for",
+                code="context_length_exceeded",
+            )
+        if len(self._waiting) >= self._max_waiting:
+            raise Overloaded(f"{self._max_waiting} requests are waiting for this model already")
+        self._waiting[job] = sequence
+
+    def cancel(self, job: Job) -> None:
+        """Forget a job and free its row."""
+        self._waiting.pop(job, None)
+        for sequence in (*self._filling.values(), *self._decoding):
+            if sequence.job is job:
+                self._retire(sequence)
+                return
+
+    def step(self) -> Sequence[EngineEvent]:
+        """One slice of prefill for the prompt that comes next, and one token for each running stream."""
+        if self._closed:
+            raise EngineLost("the engine is closed")
+        if not (self._waiting or self._filling or self._decoding):
+            return ()
+        self._counters.steps += 1
+        events: list[EngineEvent] = []
+        sequence = self._next_prompt()
+        if sequence is not None:
+            try:
+                self._prefill(sequence, events)
+            except Exception as error:  # noqa: BLE001 - what goes wrong in one job's prefill ends this job alone
+                self._fail(sequence, error, events)
+        if self._decoding:
+            self._decode(events)
+        if not (self._waiting or self._filling or self._decoding):
+            return_freed_memory()
+        return events
+
+    def forget_prefixes(self) -> None:
+        """Keep nothing of finished jobs any more, and give the memory back."""
+        for sequence in (*self._filling.values(), *self._decoding):
+            sequence.kept, sequence.kept_tokens = None, -1
+        self._index.clear()
+        self._slots.leave_all()
+
+    def close(self) -> None:
+        """Free everything, unfinished jobs included."""
+        if not self._closed:
+            self._closed = True
+            self._waiting.clear()
+            self._filling.clear()
+            self._decoding.clear()
+            self._model.close()
+            self._slots.close()
+            return_freed_memory()
+
+    # Prompts.
+
+    def _next_prompt(self) -> _Sequence | None:
+        """The prompt to compute now: one that has begun, or the first of those that wait, if it may begin."""
+        candidate = self._schedule.first((*self._filling.values(), *self._waiting.values()))
+        if candidate is None or candidate.row >= 0:
+            return candidate
+        running = (*self._filling.values(), *self._decoding)
+        # The row that is always free is for moving.
+        has_row = len(self._free_rows) > 1
+        if has_row and sum(one.reserved for one in running) + candidate.reserved <= self._budget:
+            del self._waiting[candidate.job]
+            self._filling[candidate.job] = candidate
+            candidate.row = self._free_rows.popleft()
+            return candidate
+        return self._schedule.first(self._filling.values())
+
+    def _prefill(self, sequence: _Sequence, events: list[EngineEvent]) -> None:
+        if not sequence.computed:
+            self._reuse(sequence)
+            events.append(Started(job=sequence.job, cached_tokens=sequence.computed))
+            if not takes_the_likeliest(sequence.job):
+                sequence.chooser = Chooser(sequence.job)
+        begin = sequence.computed
+        size = self._schedule.slice(sequence.remaining, running=len(self._decoding))
+        started = self._clock()
+        logits = self._model.compute(sequence.row, sequence.tokens[begin : begin + size], begin)
+        self._schedule.prefilled(size, self._clock() - started)
+        sequence.computed += size
+        self._counters.prompt_tokens += size
+        self._keep(sequence, exact=True)
+        if not sequence.remaining:
+            self._choose(sequence, logits, events)
+            if sequence.row >= 0:
+                self._join(sequence)
+
+    def _reuse(self, sequence: _Sequence) -> None:
+        """Copy what is kept of the prompt's beginning into the job's row."""
+        path = self._index.match(sequence.tokens, most=sequence.prompt_length - _FRESH)
+        for number, block in enumerate(path):
+            self._model.memory.tokens(sequence.row, number * _BLOCK, (number + 1) * _BLOCK)[:] = self._slots[
+                block.slot
+            ]
+        if path:
+            sequence.kept = path[-1]
+            sequence.computed = sequence.kept_tokens = len(path) * _BLOCK
+
+    def _keep(self, sequence: _Sequence, *, exact: bool) -> None:
+        """Keep the job's blocks that are computed and not kept yet."""
+        while 0 <= sequence.kept_tokens <= sequence.computed - _BLOCK:
+            begin, end = sequence.kept_tokens, sequence.kept_tokens + _BLOCK
+            parent = sequence.kept
+            if parent is not None and not self._index.is_kept(parent):
+                sequence.kept_tokens = -1  # what stands before has been given up meanwhile
+                return
+            tokens = tuple(sequence.tokens[begin:end])
+            block = self._index.find(parent, tokens)
+            if block is None:
+                block = self._index.insert(parent, tokens, exact=exact)
+                if block is None:
+                    sequence.kept_tokens = -1
+                    return
+                self._slots[block.slot][:] = self._model.memory.tokens(sequence.row, begin, end)
+            elif exact and not block.exact and (parent is None or parent.exact):
+                self._slots[block.slot][:] = self._model.memory.tokens(sequence.row, begin, end)
+                block.exact = True
+            sequence.kept, sequence.kept_tokens = block, end
+
+    # Running streams.
+
+    def _decode(self, events: list[EngineEvent]) -> None:
+        rows = tuple(self._decoding)
+        started = self._clock()
+        try:
+            logits = self._model.decode([one.tokens[-1] for one in rows], [len(one.tokens) for one in rows])
+        except Exception as error:  # noqa: BLE001 - it fails the jobs of this pass, and no other
+            for sequence in rows:
+                self._fail(sequence, error, events)
+            return
+        self._schedule.decoded(self._clock() - started)
+        # Of all rows before any leaves: what moves then must take its newest token along.
+        for sequence in rows:
+            sequence.computed += 1
+        for sequence, its_logits in zip(rows, logits, strict=True):
+            self._choose(sequence, its_logits, events)
+
+    def _choose(self, sequence: _Sequence, logits: _Floats, events: list[EngineEvent]) -> None:
+        """Choose a job's next token; a job that ends here leaves its row."""
+        job, chooser = sequence.job, sequence.chooser
+        try:
+            if chooser is None:
+                chosen = Chosen(_likeliest(logits), None)
+            elif chooser.complete:  # before the first token: a grammar of nothing but the empty text
+                self._finish(sequence, "stop", events)
+                return
+            else:
+                chosen = chooser.choose(logits)
+        except Exception as error:  # noqa: BLE001 - nothing to choose, or a grammar's own: this job alone
+            self._fail(sequence, error, events)
+            return
+        self._counters.generated_tokens += 1
+        if chosen.id in self._config.end_ids:
+            self._finish(sequence, "stop", events)
+            return
+        sequence.tokens.append(chosen.id)
+        events.append(Token(job=job, id=chosen.id, logprobs=chosen.logprobs))
+        if chooser is not None and chooser.complete:
+            self._finish(sequence, "stop", events)
+        elif len(sequence.tokens) == sequence.reserved:
+            self._finish(sequence, "length", events)
+
+    def _finish(self, sequence: _Sequence, reason: FinishReason, events: list[EngineEvent]) -> None:
+        self._retire(sequence)
+        events.append(Finished(job=sequence.job, reason=reason))
+
+    def _retire(self, sequence: _Sequence) -> None:
+        """Keep what a job has computed for those that begin like it, and free its row."""
+        self._keep(sequence, exact=False)
+        self._leave(sequence)
+
+    def _fail(self, sequence: _Sequence, error: Exception, events: list[EngineEvent]) -> None:
+        self._leave(sequence)
+        events.append(Failed(job=sequence.job, error=error))
+
+    # Rows.
+
+    def _join(self, sequence: _Sequence) -> None:
+        """Let a job whose prompt is computed run with the others: in the row behind theirs."""
+        target = len(self._decoding)
+        if sequence.row != target:
+            for other in self._filling.values():
+                if other.row == target:
+                    self._move(other, self._free_rows.popleft())
+            self._free_rows.remove(target)
+            self._move(sequence, target)
+        del self._filling[sequence.job]
+        self._decoding.append(sequence)
+
+    def _leave(self, sequence: _Sequence) -> None:
+        """Free a job's row; among the running ones the last takes its place."""
+        row = sequence.row
+        sequence.row = -1
+        self._model.memory.leave(row, sequence.computed)
+        if self._filling.pop(sequence.job, None) is not None:
+            self._free_rows.append(row)
+            return
+        last = self._decoding.pop()
+        if last is sequence:
+            self._free_rows.append(row)
+            return
+        self._decoding[row] = last
+        self._move(last, row)
+
+    def _move(self, sequence: _Sequence, row: int) -> None:
+        self._model.memory.move(sequence.row, row, sequence.computed)
+        self._free_rows.append(sequence.row)
+        sequence.row = row
+
+
+def _likeliest(logits: _Floats) -> int:
+    token = int(logits.argmax())
+    if not np.isfinite(logits[token]):
+        raise ValueError(f"the logits have no finite maximum: {logits[token]}")
+    return token
+
+
+def _row_memory(layout: Layout, rows: int, length: int) -> RowMemory:
+    """Room for so many rows, or for as many as the system gives address space for."""
+    while True:
+        try:
+            return RowMemory(layout, rows, length)
+        except MemoryError:
+            if rows <= _LEAST_ROWS:
+                raise
+            rows = max(rows // 2, _LEAST_ROWS)

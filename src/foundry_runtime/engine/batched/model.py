@@ -1,0 +1,178 @@
+"""A loaded decoder: ids in, logits out, for any rows that lie beside each other.
+
+Knows: onnxruntime's session and bindings, and what a graph must do to be driven this way (it is tried when
+the model is loaded).
+Refuses to know: jobs, sampling, and why these tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, TypeAlias, final
+
+import numpy as np
+import numpy.typing as npt
+
+from foundry_runtime.engine.api import ModelLoadError
+from foundry_runtime.engine.batched.layout import Layout, NotBatchable
+from foundry_runtime.engine.batched.memory import RowMemory
+from foundry_runtime.engine.session import open_session
+
+__all__ = ["BatchedModel"]
+
+_Floats: TypeAlias = npt.NDArray[np.float32]
+_Ids: TypeAlias = npt.NDArray[np.int64]
+
+_TOLERANCE: Final = 0.1
+"""Of the logits' range: more than 8-bit rounding makes, less than keys and values in the wrong place do."""
+
+
+@final
+class BatchedModel:
+    """A session over a plain decoder, and the rows that it computes in.
+
+    Args:
+        layout: How the model is driven.
+        vocabulary: How many logits a position has.
+        threads: Threads that compute.
+        memory: The rows, at least two; the model closes it.
+
+    Raises:
+        NotBatchable: The graph does not do what this engine needs; another engine may know it.
+        ModelLoadError: It cannot be loaded at all.
+    """
+
+    def __init__(self, layout: Layout, *, vocabulary: int, threads: int, memory: RowMemory) -> None:
+        self._layout = layout
+        self._vocabulary = vocabulary
+        self._session: Any = open_session(layout.path, threads=threads, arena=True)
+        self._check_shapes()
+        self.memory = memory
+        self._bindings: dict[tuple[int, int], Any] = {}
+        self._ids: _Ids = np.empty(memory.length, dtype=np.int64)
+        self._mask: _Ids = np.empty(memory.rows * memory.length, dtype=np.int64)
+        self._positions = np.arange(memory.length, dtype=np.int64)
+        self._logits: _Floats = np.empty((memory.rows, 1, vocabulary), dtype=np.float32)
+        try:
+            self._check_itself()
+        except BaseException:
+            self.close()
+            raise
+
+    def compute(self, row: int, ids: Sequence[int] | _Ids, computed: int) -> _Floats:
+        """Compute further tokens of one row.
+
+        Args:
+            row: Which row.
+            ids: The tokens that follow those computed.
+            computed: How many tokens of the row are computed.
+
+        Returns:
+            The logits behind the last of them, one a token id; valid until the next call.
+        """
+        count = len(ids)
+        self._ids[:count] = ids
+        logits: _Floats = self._run(row, 1, count, np.array([computed + count]))[0]
+        return logits
+
+    def decode(self, ids: Sequence[int], lengths: Sequence[int]) -> _Floats:
+        """Compute one token in each of the first rows.
+
+        Args:
+            ids: A token for each of the rows from 0 on.
+            lengths: How many tokens each row has, this one included.
+
+        Returns:
+            The logits behind each: (rows, vocabulary); valid until the next call.
+        """
+        self._ids[: len(ids)] = ids
+        return self._run(0, len(ids), 1, np.array(lengths))
+
+    def close(self) -> None:
+        """Free the model and its rows."""
+        self._bindings.clear()
+        self._session = None
+        self.memory.close()
+
+    def _run(self, row: int, rows: int, count: int, lengths: npt.NDArray[np.int64]) -> _Floats:
+        total = int(lengths.max())
+        mask = self._mask[: rows * total].reshape(rows, total)
+        np.copyto(mask, self._positions[:total] < lengths[:, None])
+        binding = self._binding(row, rows)
+        binding.bind_input(self._layout.input_ids, "cpu", 0, np.int64, [rows, count], self._ids.ctypes.data)
+        binding.bind_input(self._layout.attention_mask, "cpu", 0, np.int64, [rows, total], mask.ctypes.data)
+        if self._last_only or count == 1:
+            logits = self._logits[:rows]
+            binding.bind_output(
+                self._layout.logits, "cpu", 0, np.float32, [rows, 1, self._vocabulary], logits.ctypes.data
+            )
+            self._session.run_with_iobinding(binding)
+            return logits[:, 0]
+        every = np.empty((rows, count, self._vocabulary), dtype=np.float32)
+        binding.bind_output(self._layout.logits, "cpu", 0, np.float32, list(every.shape), every.ctypes.data)
+        self._session.run_with_iobinding(binding)
+        return every[:, -1]
+
+    def _binding(self, row: int, rows: int) -> Any:
+        """The binding of these rows' keys and values: to make one takes half a millisecond, so it is kept."""
+        binding = self._bindings.get((row, rows))
+        if binding is None:
+            binding = self._session.io_binding()
+            shape = self.memory.shape(rows)
+            for layer in range(self._layout.layers):
+                for kind in (0, 1):
+                    address = self.memory.address(2 * layer + kind, row)
+                    binding.bind_input(self._layout.past[layer][kind], "cpu", 0, np.float32, shape, address)
+                    binding.bind_output(
+                        self._layout.present[layer][kind], "cpu", 0, np.float32, shape, address
+                    )
+            self._bindings[row, rows] = binding
+        return binding
+
+    def _check_shapes(self) -> None:
+        """Hold the graph's inputs and outputs against what `genai_config.json` says of them."""
+        layout, session = self._layout, self._session
+        inputs = {one.name: one for one in session.get_inputs()}
+        outputs = {one.name: one for one in session.get_outputs()}
+        caches = [name for pair in layout.past for name in pair]
+        if set(inputs) != {layout.input_ids, layout.attention_mask, *caches}:
+            raise NotBatchable(f"{layout.path.name}: its inputs are not those of a plain decoder")
+        if not {layout.logits, *(name for pair in layout.present for name in pair)} <= set(outputs):
+            raise NotBatchable(f"{layout.path.name}: its outputs are not those of a plain decoder")
+        for name in (layout.input_ids, layout.attention_mask):
+            if inputs[name].type != "tensor(int64)":
+                raise NotBatchable(f"{layout.path.name}: {name}: expected int64, got {inputs[name].type}")
+        for name in caches:
+            if inputs[name].type != "tensor(float)":
+                raise NotBatchable(f"{layout.path.name}: {name}: expected float32, got {inputs[name].type}")
+        shape = outputs[layout.logits].shape
+        if outputs[layout.logits].type != "tensor(float)" or len(shape) != 3:
+            raise NotBatchable(f"{layout.path.name}: {layout.logits}: expected float32 of three dimensions")
+        if isinstance(shape[2], int) and shape[2] != self._vocabulary:
+            raise ModelLoadError(
+                f"{layout.path}: the model gives {shape[2]} logits, but its vocab_size is {self._vocabulary}"
+            )
+        self._last_only = shape[1] == 1
+
+    def _check_itself(self) -> None:
+        """Try what everything rests on: that rows keep what is computed in them, alone and side by side."""
+        try:
+            fault = self._fault()
+        except Exception as error:
+            raise NotBatchable(f"{self._layout.path.name}: cannot be run in batches: {error}") from error
+        if fault is not None:
+            raise NotBatchable(f"{self._layout.path.name}: {fault}")
+
+    def _fault(self) -> str | None:
+        tokens = [token % self._vocabulary for token in (1, 2, 3)]
+        whole = self.compute(0, tokens, 0).copy()
+        if not np.isfinite(whole).all():
+            return "its logits are not finite"
+        for row in (0, 1):
+            self.compute(row, tokens[:2], 0)
+        difference = np.abs(self.decode(tokens[2:] * 2, [3, 3]) - whole).max()
+        for row in (0, 1):
+            self.memory.leave(row, 3)
+        if difference > _TOLERANCE * np.ptp(whole):
+            return "tokens that are computed one by one, in two rows, do not give the logits of the whole"
+        return None

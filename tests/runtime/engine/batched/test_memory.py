@@ -1,0 +1,99 @@
+"""Rows and slots: what is copied arrives, and what is left costs nothing."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from foundry_runtime.engine.batched.layout import Layout
+from foundry_runtime.engine.batched.memory import RowMemory, SlotMemory
+
+
+@pytest.fixture
+def layout() -> Layout:
+    """As large as a small model's: 8 KB a token."""
+    names = tuple((f"{layer}.key", f"{layer}.value") for layer in range(8))
+    return Layout(
+        path=Path("model.onnx"),
+        layers=8,
+        kv_heads=2,
+        head_size=64,
+        input_ids="ids",
+        attention_mask="mask",
+        logits="logits",
+        past=names,
+        present=names,
+    )
+
+
+def resident() -> int:
+    """Bytes of this process that are in memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+
+def fill(memory: RowMemory, row: int, tokens: int) -> np.ndarray:
+    values = np.random.default_rng(row).random(memory.tokens(row, 0, tokens).shape, dtype=np.float32)
+    memory.tokens(row, 0, tokens)[:] = values
+    return values
+
+
+def test_a_row_moves_with_its_tokens(layout: Layout) -> None:
+    memory = RowMemory(layout, 3, 100)
+    values, other = fill(memory, 0, 70), fill(memory, 1, 50)
+    memory.move(0, 2, 70)
+    assert (memory.tokens(2, 0, 70) == values).all()
+    assert (memory.tokens(1, 0, 50) == other).all()
+    del values
+    memory.close()
+
+
+def test_a_block_is_copied_to_a_slot_and_back(layout: Layout) -> None:
+    memory, slots = RowMemory(layout, 2, 64), SlotMemory(layout, 3, 16)
+    values = fill(memory, 0, 64)
+    slots[2][:] = memory.tokens(0, 16, 32)
+    memory.tokens(1, 0, 16)[:] = slots[2]
+    assert (memory.tokens(1, 0, 16) == values[:, :, 16:32]).all()
+    memory.close()
+    slots.close()
+
+
+def test_an_address_is_where_the_operator_finds_a_row_s_keys(layout: Layout) -> None:
+    memory = RowMemory(layout, 3, 64)
+    values = fill(memory, 1, 64)
+    place = (ctypes.c_float * (2 * 64 * 64)).from_address(memory.address(5, 1))
+    assert (np.ctypeslib.as_array(place).reshape(2, 64, 64) == values[5]).all()
+    assert memory.shape(2) == [2, 2, 64, 64]
+    del place
+    memory.close()
+
+
+def test_no_slots_take_no_memory(layout: Layout) -> None:
+    slots = SlotMemory(layout, 0, 16)
+    slots.leave_all()
+    slots.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="where the memory of a process is read off")
+def test_memory_follows_the_tokens_and_not_the_rows(layout: Layout) -> None:
+    before = resident()
+    memory = RowMemory(layout, 17, 128 * 1024)  # 17 GB of addresses
+    slots = SlotMemory(layout, 4096, 16)
+    assert resident() - before < 2_000_000
+    for row in range(16):
+        memory.tokens(row, 0, 256)[:] = 1.0
+    used = 16 * 256 * layout.bytes_per_token
+    assert used <= resident() - before < used * 1.3
+    memory.move(3, 16, 256)
+    assert resident() - before < used * 1.3
+    for row in range(17):
+        memory.leave(row, 256)
+    for slot in range(64):
+        slots[slot][:] = 1.0
+    slots.leave_all()
+    assert resident() - before < used * 0.3
+    memory.close()
+    slots.close()
