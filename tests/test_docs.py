@@ -35,10 +35,13 @@ from foundry_proto.messages.chat import MAX_MESSAGES, ChatCompletionRequest
 from foundry_proto.openapi import statuses
 from foundry_proto.operations import ALL, CHAT_COMPLETIONS
 from foundry_proto.wire import describe, field_name, wire_of
+from foundry_runtime.engine.api import Sampling
 from foundry_runtime.engine.text import template
 from foundry_runtime.importers.gguf import import_gguf
 from foundry_runtime.models.directory import ModelDirectory
+from foundry_runtime.models.folder import SearchDefaults
 from foundry_runtime.models.recipes import DEFAULT_ID, DEFAULT_RECIPE
+from foundry_runtime.models.sampling import sampling_for
 from foundry_runtime.server import TimeOuts, serve
 from foundry_runtime.transport import open_tcp_listeners
 from foundry_serve.app import make_application
@@ -298,6 +301,23 @@ def test_every_parameter_has_its_row_with_what_is_accepted() -> None:
     assert sorted(row[0] for row in rows) == sorted(f"`{one.name}`" for one in fields)
     accepted = {row[0].strip("`"): row[1] for row in rows}
     assert accepted == {one.name: describe(one.type) for one in fields}
+
+
+def test_what_is_left_out_comes_from_where_the_table_says() -> None:
+    """Each sampling parameter's last column: the model's `search` where it names it, else the value there."""
+    rows = {row[0].strip("`"): row[3] for row in table(SERVER_PAGE, "property")}
+    names = [one.name for one in attrs.fields(Sampling) if one.name not in ("seed", "logit_bias")]
+    request = structure(ChatCompletionRequest, {"model": "m", "messages": [{"role": "user", "content": "x"}]})
+    silent = sampling_for(request, SearchDefaults())
+    assert (silent.seed, silent.logit_bias) == (None, {})
+    of_the_model = {one.name for one in attrs.fields(SearchDefaults)}
+    for name in names:
+        assert float(rows[name].split()[-1]) == getattr(silent, name), name
+        assert (f"`search.{name}`" in rows[name]) == (name in of_the_model), name
+        if name in of_the_model:
+            its_own: dict[str, Any] = {name: 0.5}
+            stated = sampling_for(request, SearchDefaults(**its_own))
+            assert getattr(stated, name) == 0.5, name
 
 
 def test_what_is_not_offered_is_marked_and_the_values_named_are_accepted() -> None:

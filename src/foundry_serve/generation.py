@@ -29,12 +29,13 @@ from foundry_proto.exchange import Answer
 from foundry_proto.jsontext import ContentError
 from foundry_proto.sentinels import Maybe
 from foundry_runtime.application import Send
-from foundry_runtime.engine.api import EngineLost, FinishReason, Job, Refused
+from foundry_runtime.engine.api import EngineLost, FinishReason, Job, Refused, Sampling
 from foundry_runtime.engine.driver import Broken, Delta, Done
 from foundry_runtime.engine.text.prompt import Prompt
 from foundry_runtime.engine.text.template import ConversationRefused, TemplateError
 from foundry_runtime.models.folder import BadModelFolder, ModelFolder
 from foundry_runtime.models.pool import LoadedModel, LoadFailed
+from foundry_runtime.models.sampling import SamplingRequest, sampling_for
 from foundry_serve.failures import load_failure, no_such_model
 from foundry_serve.services import Services
 
@@ -46,6 +47,7 @@ __all__ = [
     "generate",
     "make_prompt",
     "model_for",
+    "sampling_of",
     "stops_of",
 ]
 
@@ -103,6 +105,18 @@ async def model_for(services: Services, name: str, *, ttl: float | None = None) 
             yield model
     except (BadModelFolder, LoadFailed) as error:
         raise Refusal(load_failure(error)) from error
+
+
+def sampling_of(body: SamplingRequest, folder: ModelFolder) -> Sampling:
+    """Decide how tokens are drawn.
+
+    Raises:
+        Refusal: What a property says is no token id, or no number.
+    """
+    try:
+        return sampling_for(body, folder.search)
+    except ContentError as error:
+        raise Refusal(Failure(status=400, message=str(error), param=error.param)) from error
 
 
 async def make_prompt(services: Services, make: Callable[[], Prompt]) -> Prompt:

@@ -19,7 +19,7 @@ from foundry_runtime.engine.scripted import ScriptedEngine
 from foundry_runtime.models.directory import ModelDirectory
 from tests.support.scripted_model import scripted_server
 from tests.support.serving import until
-from tests.support.tiny_model import MODEL_ID
+from tests.support.tiny_model import MODEL_ID, byte_level_fields
 
 TINY = MODEL_ID.partition(":")[0]
 
@@ -101,6 +101,26 @@ async def test_sampling_reaches_the_engine(tiny_home: ModelDirectory) -> None:
     async with scripted_server(tiny_home) as (server, models), server.client() as client:
         await ask(client, temperature=0.5, top_p=0.25, top_k=40.0, seed=7)
         assert models.jobs[0].sampling == Sampling(temperature=0.5, top_p=0.25, top_k=40, seed=7)
+        penalties = {
+            "presence_penalty": 1,
+            "frequency_penalty": -0.5,
+            "min_p": 0.1,
+            "repetition_penalty": 1.2,
+        }
+        await ask(client, **penalties, metadata={"top_k": "9", "random_seed": "8"}, logit_bias={"17": -100})
+        assert models.jobs[1].sampling == Sampling(top_k=9, seed=8, logit_bias={17: -100}, **penalties)
+
+
+async def test_a_bias_and_penalties_change_what_is_said(tiny_home: ModelDirectory) -> None:
+    tokens = byte_level_fields()["tokenizer.ggml.tokens"]
+    assert isinstance(tokens, list)
+    b, c = str(tokens.index("b")), str(tokens.index("c"))
+    async with scripted_server(tiny_home, text="b" * 8) as (server, _), server.client() as client:
+        assert said(await ask(client)) == "b" * 8
+        assert said(await ask(client, logit_bias={b: -5, c: 6})) == "c" * 8
+        # The script prefers b by 10. Each time that one of them is said, the other gains 2.
+        assert said(await ask(client, frequency_penalty=2, logit_bias={c: 7})) == "bbcbcbcb"
+        assert said(await ask(client, presence_penalty=2, logit_bias={c: 9})) == "bcbbbbbb"
 
 
 @pytest.mark.parametrize(
@@ -206,9 +226,13 @@ BAD = [
     ({"max_tokens": 600}, 400, "messages",
      "the prompt has 13 tokens and max_tokens is 600: together they exceed the model's context of 512 tokens"),
     ({"n": 0}, 400, "n", "n: expected an integer from 1 to 128, got 0"),
-    ({"presence_penalty": 0.5}, 400, "presence_penalty", "presence_penalty: not offered yet"),
-    ({"frequency_penalty": -1}, 400, "frequency_penalty", "frequency_penalty: not offered yet"),
-    ({"logit_bias": {"5": 1}}, 400, "logit_bias", "logit_bias: not offered yet"),
+    ({"presence_penalty": 2.5}, 400, "presence_penalty", "presence_penalty: expected a number from -2 to 2, got 2.5"),
+    ({"repetition_penalty": 0}, 400, "repetition_penalty", "repetition_penalty: expected a number from 0.1 to 10, got 0"),
+    ({"logit_bias": {"5": 101}}, 400, "logit_bias.5", "logit_bias.5: expected a number from -100 to 100, got 101"),
+    ({"logit_bias": {"hello": 1}}, 400, "logit_bias.hello", 'logit_bias.hello: expected a token id as the key, got "hello"'),
+    ({"logit_bias": {"380": 1}}, 400, "logit_bias.380", "logit_bias.380: expected a token id below 380, got 380"),
+    ({"metadata": {"top_k": "many"}}, 400, "metadata.top_k",
+     'metadata.top_k: expected an integer from 0 to 2147483647, got "many"'),
     ({"logprobs": True}, 400, "logprobs", "logprobs: not offered yet"),
     ({"functions": [{"name": "f"}]}, 400, "functions", "functions: not offered yet"),
     ({"tools": [{"type": "function", "function": {"name": "f"}}]}, 400, "tools", "tools: not offered yet"),

@@ -53,7 +53,12 @@ class ScriptedModels:
         tokenizer = Tokenizer.load(folder.path, rows=folder.vocab_size)
 
         def make_engine() -> ScriptedEngine:
-            engine = self.engine(self._say(tokenizer), context_length=folder.context_length)
+            engine = self.engine(
+                self._say(tokenizer),
+                context_length=folder.context_length,
+                vocabulary=folder.vocab_size,
+                end_ids=folder.end_ids,
+            )
             self.engines.append(engine)
             return engine
 

@@ -45,6 +45,7 @@ __all__ = [
     "Penalty",
     "RefusalPart",
     "RegexFormat",
+    "RepetitionPenalty",
     "ResponseFormat",
     "Seed",
     "StreamOptions",
@@ -53,6 +54,7 @@ __all__ = [
     "TextPart",
     "ToolCall",
     "ToolMessage",
+    "TopK",
     "UserMessage",
 ]
 
@@ -69,8 +71,13 @@ MAX_MESSAGES: Final = 4096
 # Choice: seeds are 64-bit, as OpenAI's are; an engine that has fewer bits takes the lower ones.
 Seed = Annotated[int, Between(-(2**63), 2**63 - 1)]
 """Where the sampler's randomness begins."""
+TopK = Annotated[int, Between(0, 2**31 - 1)]
+"""How many of the likeliest tokens are kept; 0 keeps all."""
 Penalty = Annotated[float, Between(-2, 2)]
 """Positive values punish repetition."""
+# Choice: no API gives it a range. Beyond this one it is no penalty but a ban.
+RepetitionPenalty = Annotated[float, Between(0.1, 10)]
+"""Above 1 it punishes what the prompt or the answer has already; an extra."""
 Count = Annotated[int, Between(1, 2**31 - 1)]
 """A number of tokens to generate."""
 
@@ -370,8 +377,10 @@ class ChatCompletionRequest:
     parallel_tool_calls: Maybe[bool] = ABSENT
     response_format: Maybe[ResponseFormat] = ABSENT
     metadata: Maybe[Mapping[str, object]] = ABSENT
-    top_k: Maybe[Annotated[int, Between(0, 2**31 - 1)]] = ABSENT
-    """How many of the likeliest tokens are kept; 0 keeps all."""
+    top_k: Maybe[TopK] = ABSENT
+    min_p: Maybe[Annotated[float, Between(0, 1)]] = ABSENT
+    """Keeps the tokens whose probability is at least this part of the likeliest one's; an extra."""
+    repetition_penalty: Maybe[RepetitionPenalty] = ABSENT
     random_seed: Maybe[Seed] = ABSENT
     """The REST reference page's name for `seed`, which counts where both are given."""
     ep: Maybe[str] = ABSENT

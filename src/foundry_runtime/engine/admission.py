@@ -60,7 +60,6 @@ def check_job(
 _NUMBERS: Final[Mapping[str, tuple[float, float]]] = {
     "top_p": (0, 1),
     "min_p": (0, 1),
-    # Choice: neither paper nor API gives it a range. Beyond this one it is no penalty but a ban.
     "repetition_penalty": (0.1, 10),
     "presence_penalty": (-2, 2),
     "frequency_penalty": (-2, 2),

@@ -65,14 +65,14 @@ class Document:
         value = self.find(field)
         return value if value is None or isinstance(value, bool) else self._wrong(field, "true or false")
 
-    def number(self, field: str, *, at_most: float) -> float | None:
-        """A number from 0 on, or nothing."""
+    def number(self, field: str, *, at_least: float = 0, at_most: float) -> float | None:
+        """A number, or nothing."""
         value = self.find(field)
         if value is None:
             return None
-        if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= at_most:
+        if isinstance(value, int | float) and not isinstance(value, bool) and at_least <= value <= at_most:
             return float(value)
-        return self._wrong(field, f"a number from 0 to {at_most}")
+        return self._wrong(field, f"a number from {at_least} to {at_most}")
 
     def whole(self, field: str, *, at_least: int = 0, default: T | EllipsisType = ...) -> int | T:
         """A whole number; where nothing is said, the default if there is one."""

@@ -51,6 +51,9 @@ class SearchDefaults:
     temperature: float | None = None
     top_p: float | None = None
     top_k: int | None = None
+    repetition_penalty: float | None = None
+    random_seed: int | None = None
+    """Where randomness begins, if its authors want every answer to begin alike."""
 
 
 @frozen(kw_only=True)
@@ -96,9 +99,17 @@ class ModelFolder:
                 temperature=config.number("search.temperature", at_most=100),
                 top_p=config.number("search.top_p", at_most=1),
                 top_k=config.whole("search.top_k", default=None),
+                repetition_penalty=config.number("search.repetition_penalty", at_least=0.1, at_most=10),
+                random_seed=_seed(config),
             ),
             task=task,
         )
+
+
+def _seed(config: Document) -> int | None:
+    """The seed; for onnxruntime-genai a negative one asks for chance."""
+    seed = config.whole("search.random_seed", at_least=-(2**63), default=None)
+    return None if seed is None or seed < 0 else seed
 
 
 def task_of(path: Path, identity: Document, config: Document) -> Task:

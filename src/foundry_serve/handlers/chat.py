@@ -20,7 +20,6 @@ from foundry_runtime.engine.api import Job
 from foundry_runtime.engine.text.messages import template_messages
 from foundry_runtime.engine.text.prompt import Prompt
 from foundry_runtime.models.pool import LoadedModel
-from foundry_runtime.models.sampling import sampling_for
 from foundry_serve.generation import (
     Refusal,
     allowed_output,
@@ -28,6 +27,7 @@ from foundry_serve.generation import (
     generate,
     make_prompt,
     model_for,
+    sampling_of,
     stops_of,
 )
 from foundry_serve.handlers.external import relayed
@@ -50,12 +50,13 @@ async def _chat(services: Services, body: ChatCompletionRequest, send: Send) -> 
     if (failure := _not_offered(body)) is not None:
         raise Refusal(failure)
     async with model_for(services, body.model, ttl=body.ttl or None) as model:
+        sampling = sampling_of(body, model.folder)
         prompt = await chat_prompt(services, model, body)
         asked = body.max_completion_tokens or body.max_tokens or body.max_completion_token or None
         job = Job(
             prompt=prompt.ids,
             max_tokens=allowed_output(model.folder, len(prompt.ids), asked),
-            sampling=sampling_for(body, model.folder.search),
+            sampling=sampling,
         )
         jobs = choices_of(job, body.n or 1)
         identity = Identity(id=f"chatcmpl-{uuid.uuid4().hex}", created=int(time.time()), model=body.model)
@@ -74,9 +75,6 @@ async def chat_prompt(services: Services, model: LoadedModel, body: ChatCompleti
 
 # What is part of the protocol but not offered yet, and the values that ask for nothing and so are accepted.
 _NEUTRAL: Final[Mapping[str, Callable[[Any], bool]]] = {
-    "presence_penalty": lambda value: value == 0,
-    "frequency_penalty": lambda value: value == 0,
-    "logit_bias": lambda value: not value,
     "logprobs": lambda value: value is False,
     "functions": lambda value: not value,
     "tools": lambda value: value == (),

@@ -16,7 +16,7 @@ from tests.runtime.models.folders import CONFIG, write_folder
 def test_what_matters_is_read_and_the_rest_passed_over(tmp_path: Path) -> None:
     config: dict[str, Any] = copy.deepcopy(CONFIG)
     config["model"]["decoder"] = {"unknown": [1, {"x": None}]}
-    config["search"]["past_present_share_buffer"] = True
+    config["search"] |= {"past_present_share_buffer": True, "repetition_penalty": 1.1, "random_seed": 7}
     config["new in a later version"] = 1
     folder = write_folder(tmp_path, "Größe-generic-cpu:2", config, maxOutputTokens=300, more=[1])
     assert ModelFolder.read(folder) == ModelFolder(
@@ -26,11 +26,13 @@ def test_what_matters_is_read_and_the_rest_passed_over(tmp_path: Path) -> None:
         vocab_size=49152,
         end_ids=(2,),
         max_output_tokens=300,
-        search=SearchDefaults(do_sample=True, temperature=0.2, top_p=0.9, top_k=None),
+        search=SearchDefaults(
+            do_sample=True, temperature=0.2, top_p=0.9, repetition_penalty=1.1, random_seed=7
+        ),
     )
 
 
-@pytest.mark.parametrize("search", [{}, None, {"temperature": None, "max_length": 5}])
+@pytest.mark.parametrize("search", [{}, None, {"temperature": None, "random_seed": -1}])
 def test_where_the_files_are_silent_there_are_defaults(tmp_path: Path, search: object) -> None:
     read = ModelFolder.read(
         write_folder(tmp_path, "mine", {**CONFIG, "search": search}, maxOutputTokens=None)
@@ -87,6 +89,8 @@ def test_a_model_for_embeddings_needs_no_end_token(tmp_path: Path) -> None:
         ("search.temperature", -0.5, "expected a number from 0 to 100, got -0.5"),
         ("search.temperature", float("nan"), "expected a number from 0 to 100, got NaN"),
         ("search.top_p", 1.5, "expected a number from 0 to 1, got 1.5"),
+        ("search.repetition_penalty", 0, "expected a number from 0.1 to 10, got 0"),
+        ("search.random_seed", 0.5, "expected a whole number of at least -9223372036854775808, got 0.5"),
         ("search.top_k", -1, "expected a whole number of at least 0, got -1"),
         ("search.top_k", ["x" * 100], f'expected a whole number of at least 0, got ["{"x" * 58}…'),
     ],
