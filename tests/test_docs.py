@@ -45,8 +45,8 @@ from foundry_runtime.models.sampling import sampling_for
 from foundry_runtime.server import TimeOuts, serve
 from foundry_runtime.transport import open_tcp_listeners
 from foundry_serve.app import make_application
-from foundry_serve.cli.root import foundry
 from foundry_serve.handlers import chat
+from tests.support.command_tree import command_named, options_of
 from tests.support.pages import (
     BLOCKS,
     PAGES,
@@ -212,24 +212,6 @@ def test_names_in_the_text_exist(page: Path) -> None:
 
 
 # Commands.
-
-
-def command_named(words: Sequence[str]) -> tuple[click.Command, list[str]]:
-    """The command that a line calls, and the words behind its name."""
-    command: click.Command = foundry
-    context = click.Context(foundry)
-    rest = list(words)
-    while isinstance(command, click.Group) and rest and not rest[0].startswith("-"):
-        name = rest.pop(0)
-        found = command.get_command(context, name)
-        assert found is not None, f"foundry has no command {name}: {' '.join(words)}"
-        command = found
-    return command, rest
-
-
-def options_of(command: click.Command) -> set[str]:
-    context = click.Context(command, **foundry.context_settings)
-    return {name for option in command.get_params(context) for name in option.opts if name.startswith("-")}
 
 
 @every_page

@@ -14,12 +14,13 @@ import gc
 import logging
 import sys
 from collections.abc import Sequence
-from typing import Final, Literal, Protocol
+from typing import ClassVar, Final, Literal, Protocol
 
 import anyio
 from anyio.abc import TaskStatus
 from attrs import frozen
 
+from foundry_proto.wire import Wire
 from foundry_runtime.models.directory import ModelDirectory
 from foundry_runtime.platform import port_holder, return_large_memory_at_once, stop_requests
 from foundry_runtime.server import serve as serve_application
@@ -40,6 +41,7 @@ Runtime = Literal["asyncio", "trio"]
 class ServeOptions:
     """How to serve."""
 
+    WIRE: ClassVar = Wire(writes=("camel",))
     host: str = "localhost"
     """The name or address to listen on."""
     port: int | None = None
@@ -103,6 +105,7 @@ async def _serve(options: ServeOptions, directory: ModelDirectory, stages: Stage
     with stop_requests(bell.ring):
         listeners = await _listen(options)
         endpoints = _endpoints(listeners)
+        logger.info("listening on %s", ", ".join(endpoints))
         stages.listening(endpoints)
         # Only now: it takes longer than all before it.
         from foundry_runtime.models.loading import ModelOpener  # noqa: PLC0415
@@ -124,9 +127,11 @@ async def _serve(options: ServeOptions, directory: ModelDirectory, stages: Stage
 
         async with anyio.create_task_group() as task_group:
             await task_group.start(serve_to_the_end)
+            logger.info("serving the models in %s", directory.models)
             stages.serving()
             # The first request asks running answers to end; the second ends them.
             await bell.wait()
+            logger.info("stopping")
             stages.stopping()
             stop.set()
             await bell.wait()

@@ -11,28 +11,14 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from foundry_proto import __version__
 from foundry_runtime.models.directory import ModelDirectory
+from tests.support.command import FOUNDRY, environment, foundry, serving
 from tests.support.tiny_model import MODEL_ID, tiny_model_folder, write_tiny_gguf
-
-FOUNDRY = (sys.executable, "-m", "foundry_serve")
-
-
-def environment(home: Path) -> dict[str, str]:
-    return {**os.environ, "FOUNDRY_HOME": str(home), "PYTHONUTF8": "1", "PYTHONWARNINGS": "error"}
-
-
-def foundry(home: Path, *arguments: object, given: str = "") -> subprocess.CompletedProcess[str]:
-    command = [*FOUNDRY, *map(str, arguments)]
-    return subprocess.run(
-        command, env=environment(home), input=given, capture_output=True, encoding="utf-8", check=False
-    )
 
 
 def test_version_is_the_packages(tmp_path: Path) -> None:
@@ -156,27 +142,6 @@ def test_an_imported_model_answers_to_its_name(tmp_path: Path) -> None:
         answer = foundry(home, "model", "run", name, "Hello", "--max-tokens", 3, "--temperature", 0)
         assert answer.returncode == 0
         assert answer.stdout.strip()
-
-
-@contextmanager
-def serving(
-    home: Path, *options: object, program: Sequence[str] = FOUNDRY
-) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    command = [*program, "serve", "--port", "0", *map(str, options)]
-    with subprocess.Popen(
-        command, env=environment(home), stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8"
-    ) as server:
-        try:
-            assert server.stdout is not None
-            line = server.stdout.readline()
-            announced = re.fullmatch(
-                r"Serving on http://127\.0\.0\.1:(\d+)/ \(chat at /v1/chat/completions\); Ctrl-C stops\.\n",
-                line,
-            )
-            assert announced, line
-            yield server, int(announced[1])
-        finally:
-            server.kill()
 
 
 @pytest.mark.parametrize("runtime", ["asyncio", "trio"])

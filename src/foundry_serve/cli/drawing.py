@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, Literal
 
-from rich.box import SIMPLE_HEAD
+import click
+from rich.box import Box
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -19,10 +20,11 @@ from rich.text import Text
 __all__ = ["progress_bar", "show_table", "stderr"]
 
 stderr = Console(stderr=True, highlight=False)
-_stdout: Final = Console(highlight=False)
 
-_ANY_WIDTH: Final = 10_000
-"""Columns of what is no terminal."""
+_stdout: Final = Console(highlight=False, width=10_000)
+"""Wider than any table, whatever the terminal is: what does not fit is for the terminal to wrap."""
+_LINES: Final = Box("    \n    \n────\n    \n────\n    \n    \n    \n")
+"""A line below the titles and between groups, and no others."""
 
 
 @contextmanager
@@ -44,21 +46,47 @@ def progress_bar() -> Iterator[Callable[[str, float], None]]:
 
 
 def show_table(
-    titles: Sequence[str], groups: Iterable[Iterable[Sequence[str]]], *, right: Sequence[str] = ()
+    titles: Sequence[str],
+    groups: Iterable[Iterable[Sequence[str]]],
+    *,
+    right: Sequence[str] = (),
+    spare: Sequence[str] = (),
 ) -> None:
-    """Show a table on standard output.
+    """Show a table on standard output. No cell is ever broken: what stands there can be copied.
 
     Args:
         titles: What stands above the columns.
         groups: The rows, cell by cell, in groups with a line between them.
         right: Titles of the columns whose cells stand on the right.
+        spare: Titles of the columns that are left out, in this order, where a terminal is too narrow.
     """
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for title in titles:
-        # An id that is broken in two cannot be copied: the other columns give way.
-        table.add_column(Text(title), justify="right" if title in right else "left", overflow="fold")
+    rows = [[*group] for group in groups]
+    left_out: list[str] = []
+    table = _table(titles, rows, right, left_out)
+    for title in spare if _stdout.is_terminal else ():
+        if _stdout.measure(table).maximum <= Console().width:
+            break
+        left_out.append(title)
+        table = _table(titles, rows, right, left_out)
+    with _stdout.capture() as drawn:
+        _stdout.print(table)
+    for line in drawn.get().splitlines():
+        click.echo(line.rstrip())
+
+
+def _table(
+    titles: Sequence[str],
+    groups: Iterable[Iterable[Sequence[str]]],
+    right: Sequence[str],
+    left_out: Sequence[str],
+) -> Table:
+    shown = [number for number, title in enumerate(titles) if title not in left_out]
+    table = Table(box=_LINES, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    for number in shown:
+        justify: Literal["left", "right"] = "right" if titles[number] in right else "left"
+        table.add_column(Text(titles[number]), justify=justify, no_wrap=True)
     for group in groups:
         for row in group:
-            table.add_row(*map(Text, row))
+            table.add_row(*(Text(row[number]) for number in shown))
         table.add_section()
-    _stdout.print(table, width=None if _stdout.is_terminal else _ANY_WIDTH)
+    return table

@@ -1,4 +1,4 @@
-"""`foundry model import`, and getting a model that is not there yet."""
+"""`foundry model download|import`: how models come to this machine."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ import anyio
 import click
 
 from foundry_runtime.download.work import Progress
+from foundry_runtime.models.catalog import Catalog
 from foundry_runtime.models.default import ensure_default_model, is_default
 from foundry_runtime.models.directory import ModelDirectory
-from foundry_runtime.models.folder import ModelFolder
+from foundry_runtime.models.folder import BadModelFolder, ModelFolder
 from foundry_runtime.models.importing import import_model
 from foundry_serve.cli.drawing import progress_bar
 from foundry_serve.cli.terminal import fail, models_on_disk, runtime_option, warn
 from foundry_serve.serving import Runtime
 
-__all__ = ["fetch", "import_"]
+__all__ = ["download", "fetch", "import_"]
 
 
 def fetch(name: str, directory: ModelDirectory, runtime: Runtime) -> ModelFolder:
@@ -27,6 +28,19 @@ def fetch(name: str, directory: ModelDirectory, runtime: Runtime) -> ModelFolder
     if not is_default(name):
         fail(f"Model {name} was not found in the catalog or local cache.")
     return _make(partial(ensure_default_model, directory), runtime)
+
+
+@click.command()
+@click.argument("name", metavar="MODEL")
+@runtime_option
+def download(name: str, runtime: Runtime) -> None:
+    """Get MODEL, unless it is on this machine."""
+    directory = models_on_disk()
+    try:
+        folder = Catalog(directory).folder(name) or fetch(name, directory, runtime)
+    except BadModelFolder as error:
+        fail(str(error))
+    click.echo(f"{folder.id} is in {folder.path}")
 
 
 @click.command("import")

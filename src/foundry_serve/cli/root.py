@@ -9,14 +9,19 @@ import click
 from foundry_proto._version import __version__
 from foundry_serve.cli.lazy import LazyGroup
 
-__all__ = ["foundry", "model"]
+__all__ = ["cache", "foundry", "model", "service"]
 
 _HERE: Final = "foundry_serve.cli"
 
 
 @click.group(
     cls=LazyGroup,
-    places={"model": f"{_HERE}.root:model", "serve": f"{_HERE}.serve:serve"},
+    places={
+        "model": f"{_HERE}.root:model",
+        "service": f"{_HERE}.root:service",
+        "cache": f"{_HERE}.root:cache",
+        "serve": f"{_HERE}.serve:serve",
+    },
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(__version__, message="%(version)s")
@@ -24,6 +29,44 @@ def foundry() -> None:
     """Serve language models on this machine, and talk to them."""
 
 
-@click.group(cls=LazyGroup, places={"run": f"{_HERE}.run:run", "import": f"{_HERE}.getting:import_"})
+@click.group(
+    cls=LazyGroup,
+    places={
+        "list": f"{_HERE}.models:list_",
+        "info": f"{_HERE}.models:info",
+        "download": f"{_HERE}.getting:download",
+        "import": f"{_HERE}.getting:import_",
+        "run": f"{_HERE}.run:run",
+    },
+    aliases={"ls": "list"},
+)
 def model() -> None:
-    """Run and import models."""
+    """Find, get, run and load models."""
+
+
+@click.group(
+    cls=LazyGroup,
+    places={
+        "start": f"{_HERE}.service:start",
+        "stop": f"{_HERE}.service:stop",
+        "restart": f"{_HERE}.service:restart",
+        "status": f"{_HERE}.service:status",
+        "diag": f"{_HERE}.diagnosis:diag",
+    },
+)
+def service() -> None:
+    """Start, stop and look at the server in the background."""
+
+
+@click.group(
+    cls=LazyGroup,
+    places={
+        "location": f"{_HERE}.cache:location",
+        "list": f"{_HERE}.cache:list_",
+        "remove": f"{_HERE}.cache:remove",
+        "cd": f"{_HERE}.cache:cd",
+    },
+    aliases={"ls": "list", "rm": "remove"},
+)
+def cache() -> None:
+    """Look at the models on this machine, move and remove them."""

@@ -48,7 +48,7 @@ def main(arguments: str) -> int:
         logger.error("another process is the service of %s", files.home)
         return 1
     try:
-        logger.info("version %s on Python %s begins: %s", __version__, platform.python_version(), options)
+        logger.info("version %s, Python %s, options %s", __version__, platform.python_version(), arguments)
         state = ServiceState(
             phase="starting", log=str(files.log), model_dir_path=str(directory.models), options=options
         )

@@ -1,0 +1,52 @@
+"""Asks the service, for the commands that want what only it knows.
+
+Knows: that it may not run, and how what went wrong is told. Refuses to know: what is asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
+
+import anyio
+import click
+
+from foundry_proto.errors import RemoteProtocolError
+from foundry_runtime.client import Client, ServerFailure
+from foundry_runtime.transport import TransportBroken, TransportClosed
+from foundry_serve.cli.terminal import fail, models_on_disk
+from foundry_serve.daemon import control
+from foundry_serve.daemon.state import ServiceFiles
+
+__all__ = ["NOT_RUNNING", "ask_service", "service_files"]
+
+NOT_RUNNING: Final = (
+    "🔴 Model management service is not running!\n"
+    "To start the service, run the following command: foundry service start"
+)
+
+T = TypeVar("T")
+
+
+def service_files() -> ServiceFiles:
+    """The files by which the user's service is found."""
+    return ServiceFiles(models_on_disk().home)
+
+
+def ask_service(ask: Callable[[Client], Awaitable[T]]) -> T:
+    """Ask the service that runs; where it does not, or cannot do it, the command ends with status 1."""
+    try:
+        return anyio.run(_ask, service_files(), ask)
+    except (ServerFailure, RemoteProtocolError, TransportBroken, TransportClosed, OSError) as error:
+        fail(str(error) or "the service is silent")
+    except KeyboardInterrupt:
+        fail("interrupted")
+
+
+async def _ask(files: ServiceFiles, ask: Callable[[Client], Awaitable[T]]) -> T:
+    found = await control.find(files)
+    if found is None or found.problem is not None:
+        click.echo(NOT_RUNNING, err=True)
+        raise SystemExit(1)
+    async with Client(found.state.endpoints[0]) as client:
+        return await ask(client)

@@ -1,0 +1,101 @@
+"""`foundry service diag`: what somebody who is to help wants to know."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import sys
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Final
+
+import anyio
+import click
+
+from foundry_proto import __version__
+from foundry_proto.codec import encode
+from foundry_runtime.models.directory import ModelDirectory
+from foundry_runtime.platform import usable_cores
+from foundry_serve.cli.terminal import json_option, models_on_disk, print_json, warn
+from foundry_serve.daemon import control
+from foundry_serve.daemon.control import Found
+from foundry_serve.daemon.log import last_lines
+from foundry_serve.daemon.state import ServiceFiles
+
+__all__ = ["diag"]
+
+_PACKAGES: Final = ("onnxruntime-genai", "onnxruntime", "tokenizers", "anyio", "trio")
+
+
+@click.command()
+@click.option("--logs", is_flag=True, help="Print the end of the service's log instead.")
+@click.option(
+    "--lines", default=100, show_default=True, type=click.IntRange(1), help="How many lines of the log."
+)
+@json_option
+def diag(logs: bool, lines: int, as_json: bool) -> None:
+    """Print the versions, places and state that explain what the service does."""
+    directory = models_on_disk()
+    files = ServiceFiles(directory.home)
+    if logs:
+        _print_log(files.log, lines, as_json=as_json)
+        return
+    facts = _facts(directory, files, anyio.run(control.find, files))
+    if as_json:
+        print_json(facts)
+        return
+    width = max(map(len, facts))
+    for what, value in facts.items():
+        click.echo(f"{what:{width}}  {value}")
+
+
+def _print_log(log: Path, lines: int, *, as_json: bool) -> None:
+    found = last_lines(log, lines)
+    if as_json:
+        print_json(found)
+        return
+    if not found:
+        warn(f"there is no log yet at {log}")
+    for line in found:
+        click.echo(line)
+
+
+def _facts(directory: ModelDirectory, files: ServiceFiles, found: Found | None) -> dict[str, str]:
+    facts = {
+        "version": __version__,
+        "python": f"{platform.python_version()} at {sys.executable}",
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "cores": str(usable_cores()),
+        **{name: installed for name in _PACKAGES if (installed := _installed(name))},
+        "home": str(directory.home),
+        "models": f"{directory.models} ({len(directory.entries())} models, {_free(directory.home)} free)",
+        "log": str(files.log),
+    }
+    if found is None:
+        return {**facts, "service": "is not running"}
+    state = found.state
+    return {
+        **facts,
+        "service": found.problem or f"is running since {_clock(state.began)}",
+        "process": str(state.pid),
+        "endpoints": ", ".join(state.endpoints),
+        "options": encode(state.options).decode(),
+    }
+
+
+def _installed(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _clock(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+
+
+def _free(folder: Path) -> str:
+    """How much room there is on a folder's disk, also for one that is not there yet."""
+    there = next(one for one in (folder, *folder.parents) if one.exists())
+    return f"{shutil.disk_usage(there).free / 1024**3:.1f} GB"

@@ -1,0 +1,126 @@
+"""`foundry service start|stop|restart|status`: the service in the background.
+
+The official clients run these and read what they print: the words are theirs. They look for the first
+`http://HOST:PORT` of `status`, so that it stands there if the service answers, and never otherwise.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import anyio
+import click
+from attrs import evolve
+
+from foundry_proto.codec import encode
+from foundry_runtime.platform import port_holder
+from foundry_serve.cli.asking import NOT_RUNNING, service_files
+from foundry_serve.cli.options import asked_for, server_options
+from foundry_serve.cli.terminal import fail, json_option, models_on_disk, print_json, warn
+from foundry_serve.daemon import control
+from foundry_serve.daemon.control import Started, StartFailed, StopFailed
+from foundry_serve.daemon.state import ServiceFiles, ServiceState
+from foundry_serve.serving import DEFAULT_PORT, ServeOptions
+
+__all__ = ["ensure_running", "restart", "start", "status", "stop"]
+
+
+@click.command()
+@server_options
+def start(**given: Any) -> None:
+    """Start the service in the background, unless it runs."""
+    options = asked_for(given)
+    started = _start(options)
+    if started.fresh:
+        _tell(started)
+        return
+    click.echo(f"🟢 Service is already running on {started.state.endpoints[0]}/.")
+    if options not in (ServeOptions(), started.state.options):
+        warn("it runs with the options that it was started with; `foundry service restart` gives it others")
+
+
+@click.command()
+@click.option("--now", is_flag=True, help="Cut running answers instead of letting them end.")
+def stop(now: bool) -> None:
+    """Stop the service; running answers have the time to end that it was started with."""
+    if _stop(now) is None:
+        click.echo("🔴 Model management service is not running!")
+    else:
+        click.echo("🔴 Service is stopped.")
+
+
+@click.command()
+@server_options
+def restart(**given: Any) -> None:
+    """Stop the service, and start it with the options that it had, but for those that are given."""
+    before = _stop(now=False)
+    _tell(_start(asked_for(given) if before is None else asked_for(given, before)))
+
+
+@click.command()
+@json_option
+def status(as_json: bool) -> None:
+    """Say whether the service runs, and where; the exit status is 0 either way."""
+    found = anyio.run(control.find, service_files())
+    state = found.state if found is not None and found.problem is None else None
+    if as_json:
+        print_json({"running": state is not None, **_described(state)})
+    elif state is not None:
+        click.echo(f"🟢 Model management service is running on {state.endpoints[0]}/openai/status")
+    else:
+        click.echo(NOT_RUNNING)
+    if found is not None and found.problem is not None:
+        warn(f"{found.problem}; `foundry service restart` may help")
+
+
+def _described(state: ServiceState | None) -> dict[str, Any]:
+    return {} if state is None else json.loads(encode(state))
+
+
+def _start(options: ServeOptions) -> Started:
+    directory = models_on_disk(options.cachedir)
+    files = ServiceFiles(directory.home)
+    if options.cachedir is not None:  # it runs in a folder of its own
+        options = evolve(options, cachedir=str(directory.models))
+    try:
+        return anyio.run(_run_start, files, options, str(directory.models))
+    except StartFailed as error:
+        if error.lines:
+            warn(f"the last lines of {files.log}:")
+            click.echo("\n".join(error.lines), err=True)
+        fail(str(error))
+    except OSError as error:
+        fail(str(error))
+    except KeyboardInterrupt:
+        fail("interrupted; the service was not started")
+
+
+async def _run_start(files: ServiceFiles, options: ServeOptions, model_dir_path: str) -> Started:
+    return await control.start(files, options, model_dir_path=model_dir_path)
+
+
+def _stop(now: bool) -> ServeOptions | None:
+    """Stop the service; gives the options that it had, if there was one."""
+    try:
+        state = anyio.run(lambda: control.stop(service_files(), now=now))
+    except StopFailed as error:
+        fail(str(error))
+    return None if state is None else state.options
+
+
+def ensure_running() -> None:
+    """Start the service with its defaults, unless it runs, for a command that cannot do without."""
+    started = _start(ServeOptions())
+    if started.fresh:
+        _tell(started, err=True)
+
+
+def _tell(started: Started, *, err: bool = False) -> None:
+    """Say where the service is; and if that is not where clients look first, why, unless it was asked for."""
+    url = started.state.endpoints[0]
+    click.echo(f"🟢 Service is Started on {url}/, PID {started.state.pid}!", err=err)
+    if started.state.options.port is None and not url.endswith(f":{DEFAULT_PORT}"):
+        holder = port_holder(DEFAULT_PORT)
+        whose = f" by {holder}" if holder else ""
+        warn(f"port {DEFAULT_PORT} is taken{whose}, so it took a free one")
