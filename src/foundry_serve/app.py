@@ -14,11 +14,11 @@ from anyio.abc import TaskGroup
 
 from foundry_proto.operations import ALL
 from foundry_runtime.application import Application
-from foundry_runtime.models.catalog import Catalog
+from foundry_runtime.models.catalog import BuiltIn, Catalog
 from foundry_runtime.models.directory import ModelDirectory
 from foundry_runtime.models.external import Relay
 from foundry_runtime.models.pool import ModelPool, OpenModel
-from foundry_runtime.models.registered import RegisteredModels
+from foundry_runtime.models.registered import RegisteredModels, RegisteredSource
 from foundry_runtime.platform import usable_cores
 from foundry_serve.handlers import HANDLERS
 from foundry_serve.services import Services
@@ -45,14 +45,14 @@ def make_application(
     @asynccontextmanager
     async def lifespan(task_group: TaskGroup) -> AsyncIterator[Services]:
         pool = ModelPool(open_model, task_group)
-        relay = Relay()
+        registered, relay = RegisteredModels(directory.home), Relay()
         try:
             yield Services(
                 directory=directory,
-                catalog=Catalog(directory),
+                catalog=Catalog(directory, (BuiltIn(), RegisteredSource(registered))),
                 pool=pool,
                 prompt_threads=CapacityLimiter(usable_cores()),
-                registered=RegisteredModels(directory.home),
+                registered=registered,
                 relay=relay,
                 endpoints=tuple(endpoints),
                 stop=stop,

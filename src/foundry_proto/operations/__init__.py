@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from foundry_proto.operations.chat import CHAT_COMPLETIONS, COUNT_TOKENS
+from foundry_proto.operations.registration import REGISTER_MODEL, UNREGISTER_MODEL
 from foundry_proto.operations.service import (
     CACHE_LOCATION,
     CORE_STATUS,
@@ -41,7 +42,7 @@ DOCUMENTED: Final = Operations(
 CORE: Final = Operations([CORE_STATUS, SHUTDOWN], not_yet=["/v1/responses", "/v1/audio/transcriptions"])
 """The routes of the newer service."""
 
-EXTRA: Final = Operations([CACHE_LOCATION, OPENAPI_DOCUMENT])
+EXTRA: Final = Operations([CACHE_LOCATION, REGISTER_MODEL, UNREGISTER_MODEL, OPENAPI_DOCUMENT])
 """What neither has: a route of an old client, and this project's own."""
 
 ALL: Final = DOCUMENTED + CORE + EXTRA

@@ -27,7 +27,7 @@ CHAT_COMPLETIONS: Final[Operation[ChatCompletionRequest, ChatCompletion, ChatCom
     stream=SSE_JSON,
     streams=lambda request: request.stream is True,
     long=True,
-    failures=(404, 500, 503),
+    failures=(404, 500, 502, 503, 504, 508),
     heading="POST /v1/chat/completions",
 )
 

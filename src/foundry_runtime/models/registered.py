@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
@@ -16,14 +16,15 @@ from urllib.parse import urlsplit
 
 from attrs import field, frozen
 
-from foundry_proto.catalog import is_meant, version_of
+from foundry_proto.catalog import base_of, is_meant, version_of
 from foundry_proto.codec import ContentError, decode, encode
 from foundry_proto.jsontext import show
 from foundry_proto.messages.registration import RegisterRequest
 from foundry_runtime.download.work import Work
+from foundry_runtime.models.description import CatalogModel
 from foundry_runtime.platform import write_whole
 
-__all__ = ["ExternalModel", "RegisteredModels"]
+__all__ = ["ExternalModel", "RegisteredModels", "RegisteredSource"]
 
 logger = logging.getLogger(__name__)
 
@@ -152,8 +153,10 @@ class RegisteredModels:
     def _read(self) -> tuple[ExternalModel, ...]:
         try:
             status = self._path.stat()
-        except FileNotFoundError:
-            self._seen, self._models = None, ()
+        except OSError as error:
+            if not isinstance(error, FileNotFoundError):
+                logger.warning("%s: no registered models: %s", self._path, error)
+            self._seen, self._models, self._usable = None, (), True
             return ()
         seen = (status.st_mtime_ns, status.st_size, status.st_ino)
         if seen != self._seen:
@@ -186,3 +189,30 @@ class RegisteredModels:
         if not self._usable:
             self._path.replace(self._path.with_suffix(".json.unusable"))
         write_whole(self._path, encode(_File(models=tuple(requests))) + b"\n")
+
+
+@frozen
+class RegisteredSource:
+    """What the catalogue is told of registered models: a source of it.
+
+    Args:
+        registered: The models.
+    """
+
+    registered: RegisteredModels
+
+    def models(self) -> Sequence[CatalogModel]:
+        """All of them; none needs a download."""
+        return [
+            CatalogModel(
+                id=model.id,
+                alias=base_of(model.id),
+                uri=model.base_uri,
+                provider_type=model.type_name,
+                publisher=model.type_name,
+                model_type="External",
+                parent_uri=model.base_uri,
+                cached=True,
+            )
+            for model in self.registered.models()
+        ]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from foundry_runtime.application import Handler
-from foundry_serve.handlers import chat, service, tokens
+from foundry_serve.handlers import chat, external, service, tokens
 from foundry_serve.services import Services
 
 __all__ = ["HANDLERS"]
@@ -21,6 +21,8 @@ _ALL: Final[tuple[Handler[Services], ...]] = (
     service.shutdown,
     service.openapi,
     tokens.count_tokens,
+    external.register_model,
+    external.unregister_model,
 )
 
 HANDLERS: Final[Mapping[str, Handler[Services]]] = {handler.__name__: handler for handler in _ALL}

@@ -1,6 +1,6 @@
-"""Models of other servers: chats that are relayed to them.
+"""Models of other servers: registered, taken back, and their chats relayed.
 
-Knows: that a model on this machine goes before a registered one of the same name.
+Knows: that a model which the catalogue has otherwise goes before a registered one of the same name.
 Refuses to know: HTTP, and how a registration is kept.
 """
 
@@ -8,12 +8,41 @@ from __future__ import annotations
 
 import anyio.to_thread
 
-from foundry_proto.events import Request
+from foundry_proto.events import Failure, Request, Response
+from foundry_proto.jsontext import ContentError
 from foundry_proto.messages.chat import ChatCompletionRequest
+from foundry_proto.messages.registration import RegisteredWords, RegisterRequest
 from foundry_runtime.application import Send
+from foundry_runtime.models.registered import ExternalModel
 from foundry_serve.services import Services
 
-__all__ = ["relayed"]
+__all__ = ["register_model", "relayed", "unregister_model"]
+
+
+async def register_model(services: Services, request: Request[RegisterRequest], send: Send) -> None:
+    """Answer `POST /openai/register`."""
+    try:
+        model = ExternalModel.registered(request.value)
+    except ContentError as error:
+        await send(Failure(status=400, message=str(error), param=error.param))
+        return
+    found = await anyio.to_thread.run_sync(services.catalog.resolve, model.name)
+    if found is not None and services.registered.find(found.id) is None:
+        message = f"ModelName: {model.name} is the name of {found.id}, which is no registered model"
+        await send(Failure(status=409, message=message, param="ModelName", code="name_taken"))
+        return
+    await anyio.to_thread.run_sync(services.registered.add, model)
+    await send(Response(value=None))
+
+
+async def unregister_model(services: Services, request: Request[None], send: Send) -> None:
+    """Answer `DELETE /openai/register/{name}`."""
+    words: RegisteredWords = request.head.query
+    if await anyio.to_thread.run_sync(services.registered.remove, words.name):
+        await send(Response(value=None))
+        return
+    message = f"name: no model is registered as {words.name[:200]}"
+    await send(Failure(status=404, message=message, param="name", code="model_not_found"))
 
 
 async def relayed(services: Services, request: Request[ChatCompletionRequest], send: Send) -> bool:
@@ -24,7 +53,7 @@ async def relayed(services: Services, request: Request[ChatCompletionRequest], s
     if model is None:
         return False
     found = await anyio.to_thread.run_sync(services.catalog.resolve, name)
-    if found is not None and found.path is not None:
+    if found is None or found.id != model.id or found.path is not None:
         return False
     await services.relay.chat(model, request, send)
     return True
