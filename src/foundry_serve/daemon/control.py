@@ -27,7 +27,7 @@ from foundry_serve.daemon.log import LOG_LIMIT, last_lines, put_away
 from foundry_serve.daemon.state import ServiceFiles, ServiceState
 from foundry_serve.serving import ServeOptions
 
-__all__ = ["Found", "StartFailed", "Started", "StopFailed", "find", "start", "stop"]
+__all__ = ["Found", "Probe", "StartFailed", "Started", "StopFailed", "find", "probe", "start", "stop"]
 
 STARTING: Final = 30.0
 """Seconds that a service which is starting is waited for."""
