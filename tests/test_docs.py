@@ -342,7 +342,8 @@ def test_every_word_of_a_route_has_its_row_with_what_is_accepted() -> None:
                 of.setdefault(describe(one.type), set()).add(operation.name)
     shown: dict[str, dict[str, set[str]]] = {}
     for word, operations, kind, *_ in table(ROUTES_PAGE, "word"):
-        shown.setdefault(word.strip("`"), {})[kind] = set(re.findall(r"`(\w+)`", operations))
+        named = shown.setdefault(word.strip("`"), {}).setdefault(kind, set())
+        named.update(re.findall(r"`(\w+)`", operations))
     assert shown == accepted
 
 

@@ -9,15 +9,37 @@ from foundry_proto.events import Failure
 from foundry_runtime.models.folder import BadModelFolder
 from foundry_runtime.models.pool import LoadFailed, ProviderUnavailable
 
-__all__ = ["load_failure", "no_such_model"]
+__all__ = ["load_failure", "model_not_cached", "model_not_found", "no_such_model"]
 
 
-def no_such_model(name: str) -> Failure:
-    """No model that could be used has this name."""
+def no_such_model(name: str, *, param: str = "model", known: bool = False) -> Failure:
+    """No model that could be used has this name.
+
+    Args:
+        name: As the client wrote it.
+        param: Where it stood.
+        known: Whether a download would help.
+    """
+    why = (
+        "The model is not on this machine yet: download it first"
+        if known
+        else "No model of this name is here"
+    )
     # The phrase in the middle is what clients of the first service look for.
-    short = name[:200]
-    message = f"model: No OpenAIService provider found for modelName:{short}. No model of this name is here"
-    return Failure(status=404, message=message, param="model", code="model_not_found")
+    message = f"{param}: No OpenAIService provider found for modelName:{name[:200]}. {why}"
+    return Failure(status=404, message=message, param=param, code="model_not_found")
+
+
+def model_not_found(name: str) -> Failure:
+    """No model has this name, in the newer service's words."""
+    message = f"Model not found: No model matching '{name[:200]}'"
+    return Failure(status=404, message=message, param="name", code="model_not_found")
+
+
+def model_not_cached() -> Failure:
+    """The model is known, and not on this machine, in the newer service's words."""
+    message = "Model not cached: Model must be downloaded before loading"
+    return Failure(status=400, message=message, param="name", code="model_not_cached")
 
 
 def load_failure(error: BadModelFolder | LoadFailed) -> Failure:

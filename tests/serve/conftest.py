@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -18,3 +20,29 @@ def tiny_home(tmp_path_factory: pytest.TempPathFactory) -> ModelDirectory:
     target.mkdir(parents=True)
     tiny_model_folder(target)
     return directory
+
+
+PAGE_MODELS = (
+    "Phi-4-mini-instruct-generic-cpu:4",
+    "phi-3.5-mini-instruct-generic-cpu:1",
+    "qwen2.5-0.5b-instruct-generic-cpu:4",
+    "Phi-4-mini-instruct-cuda-gpu:5",
+)
+"""The models that the reference page's examples name, each with a version."""
+
+
+def add_model(home: ModelDirectory, model_id: str, source: Path) -> None:
+    """Put a copy of a model folder into a home, under another id."""
+    folder = home.models / "Test" / model_id.replace(":", "-")
+    shutil.copytree(source, folder)
+    identity = folder / "inference_model.json"
+    identity.write_text(json.dumps({**json.loads(identity.read_text()), "Name": model_id}))
+
+
+@pytest.fixture(scope="session")
+def page_home(tiny_home: ModelDirectory, tmp_path_factory: pytest.TempPathFactory) -> ModelDirectory:
+    """A home with the models of the reference page, which are all the tiny one."""
+    home = ModelDirectory(tmp_path_factory.mktemp("page"))
+    for model_id in PAGE_MODELS:
+        add_model(home, model_id, tiny_home.models / "Test" / "tiny")
+    return home

@@ -14,13 +14,12 @@ from typing import Annotated, ClassVar, Literal
 
 from attrs import field, frozen
 
+from foundry_proto.catalog import Device
 from foundry_proto.sentinels import ABSENT, Absent, Maybe
 from foundry_proto.wire import Between, Wire
 
 __all__ = [
     "CatalogWords",
-    "DeviceType",
-    "ExecutionProviderName",
     "ListFormat",
     "ListWords",
     "LoadState",
@@ -39,10 +38,6 @@ __all__ = [
     "UnloadWords",
 ]
 
-DeviceType = Literal["CPU", "GPU", "NPU"]
-"""Where a model computes; clients take these three spellings alone."""
-ExecutionProviderName = Literal["dml", "cuda", "qnn", "cpu", "webgpu"]
-"""What a client may ask for as `ep`."""
 ListFormat = Literal["array", "object"]
 """How `/foundry/list` answers: the array that clients need, or the object that the reference page has."""
 Seconds = Annotated[int, Between(0, 2**31 - 1)]
@@ -65,7 +60,7 @@ class RuntimeInfo:
     """What a model is made to run on."""
 
     WIRE: ClassVar = Wire(writes=("camel",))
-    device_type: DeviceType
+    device_type: Device
     execution_provider: str
     """By onnxruntime's name: `CPUExecutionProvider`."""
 
@@ -199,8 +194,9 @@ class LoadWords:
     """How many seconds that is; above 0 it overrides `unload`."""
     timeout: object = ABSENT
     """What one client sends in place of `ttl`, meaning its own patience: accepted, and means nothing."""
-    ep: ExecutionProviderName | Absent = ABSENT
-    """The execution provider; by default the one that the model was made for."""
+    ep: str | Absent = ABSENT
+    """The execution provider, one of `foundry_proto.providers`; by default the one that the model was made
+    for."""
 
 
 @frozen(kw_only=True)

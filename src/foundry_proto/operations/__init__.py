@@ -9,6 +9,19 @@ from __future__ import annotations
 from typing import Final
 
 from foundry_proto.operations.chat import CHAT_COMPLETIONS, COUNT_TOKENS
+from foundry_proto.operations.models import (
+    CACHED_MODELS,
+    CORE_LOAD_MODEL,
+    CORE_LOADED_MODELS,
+    CORE_UNLOAD_MODEL,
+    GET_MODEL,
+    LIST_CATALOG,
+    LIST_MODELS,
+    LOAD_MODEL,
+    LOADED_MODELS,
+    UNLOAD_ALL_MODELS,
+    UNLOAD_MODEL,
+)
 from foundry_proto.operations.registration import REGISTER_MODEL, UNREGISTER_MODEL
 from foundry_proto.operations.service import (
     CACHE_LOCATION,
@@ -35,11 +48,34 @@ __all__ = [
 ]
 
 DOCUMENTED: Final = Operations(
-    [CHAT_COMPLETIONS, SERVICE_STATUS, GET_GPU_DEVICE, SET_GPU_DEVICE, COUNT_TOKENS]
+    [
+        CHAT_COMPLETIONS,
+        SERVICE_STATUS,
+        LIST_CATALOG,
+        CACHED_MODELS,
+        LOAD_MODEL,
+        UNLOAD_MODEL,
+        UNLOAD_ALL_MODELS,
+        LOADED_MODELS,
+        GET_GPU_DEVICE,
+        SET_GPU_DEVICE,
+        COUNT_TOKENS,
+    ]
 )
 """The operations of the REST reference page."""
 
-CORE: Final = Operations([CORE_STATUS, SHUTDOWN], not_yet=["/v1/responses", "/v1/audio/transcriptions"])
+CORE: Final = Operations(
+    [
+        CORE_STATUS,
+        SHUTDOWN,
+        CORE_LOADED_MODELS,
+        CORE_LOAD_MODEL,
+        CORE_UNLOAD_MODEL,
+        LIST_MODELS,
+        GET_MODEL,
+    ],
+    not_yet=["/v1/responses", "/v1/audio/transcriptions"],
+)
 """The routes of the newer service."""
 
 EXTRA: Final = Operations([CACHE_LOCATION, REGISTER_MODEL, UNREGISTER_MODEL, OPENAPI_DOCUMENT])

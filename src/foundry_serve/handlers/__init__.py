@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from foundry_runtime.application import Handler
-from foundry_serve.handlers import chat, external, service, tokens
+from foundry_serve.handlers import chat, external, memory, models, service, tokens
 from foundry_serve.services import Services
 
 __all__ = ["HANDLERS"]
@@ -20,6 +20,17 @@ _ALL: Final[tuple[Handler[Services], ...]] = (
     service.set_gpu_device,
     service.shutdown,
     service.openapi,
+    models.list_catalog,
+    models.cached_models,
+    models.list_models,
+    models.get_model,
+    memory.load_model,
+    memory.unload_model,
+    memory.unload_all_models,
+    memory.loaded_models,
+    memory.core_load_model,
+    memory.core_unload_model,
+    memory.core_loaded_models,
     tokens.count_tokens,
     external.register_model,
     external.unregister_model,
