@@ -42,7 +42,9 @@ def play(answer: ChatAnswer, texts: list[str], choices: int = 1) -> list[Any]:
         for index in range(choices):
             events += answer.text(index, text)
     for index in range(choices):
-        events += answer.finish(index, "stop", prompt_tokens=7, completion_tokens=len(texts), cached_tokens=2)
+        # What an earlier choice has computed serves the later ones, but it is the first that counts.
+        counts = {"prompt_tokens": 7, "completion_tokens": len(texts), "cached_tokens": 2 + index}
+        events += answer.finish(index, "stop", **counts)
     return events
 
 

@@ -65,12 +65,13 @@ class _Counts:
     """Usage so far, over all choices; the prompt counts once."""
 
     prompt: int = 0
-    cached: int = 0
+    cached: int | None = None
     completion: int = 0
     reasoning: int = 0
 
     def add(self, prompt: int, completion: int, cached: int, reasoning: int) -> None:
-        self.prompt, self.cached = prompt, max(cached, self.cached)
+        self.prompt = prompt
+        self.cached = cached if self.cached is None else min(cached, self.cached)
         self.completion += completion
         self.reasoning += reasoning
 
@@ -79,7 +80,7 @@ class _Counts:
             prompt_tokens=self.prompt,
             completion_tokens=self.completion,
             total_tokens=self.prompt + self.completion,
-            prompt_tokens_details=PromptTokensDetails(cached_tokens=self.cached),
+            prompt_tokens_details=PromptTokensDetails(cached_tokens=self.cached or 0),
             completion_tokens_details=CompletionTokensDetails(reasoning_tokens=self.reasoning),
         )
 
@@ -119,8 +120,8 @@ class ChatAnswer(Protocol):
             reason: Why its text ended; where there were calls, the answer says so.
             prompt_tokens: Tokens of the prompt, which all choices share.
             completion_tokens: Tokens generated for this choice.
-            cached_tokens: Those of the prompt whose KV cache was there already. Of several choices the most
-                counts, which may be because the first one has computed the prompt for the others.
+            cached_tokens: Those of the prompt whose KV cache was there already. Of several choices the least
+                counts: what one computed for the others was not there before the request.
 
         Returns:
             What to send now.

@@ -158,7 +158,8 @@ class Started:
 
     job: Job
     cached_tokens: int = 0
-    """How many of the prompt's tokens need no computing, because an earlier prompt's KV cache serves."""
+    """How many of the prompt's tokens need no computing, because an earlier prompt's KV cache serves: all of
+    them for a choice whose prompt another one has computed."""
 
 
 @frozen(kw_only=True)

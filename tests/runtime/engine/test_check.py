@@ -57,7 +57,7 @@ def double_start(_: Faulty, events: list[EngineEvent]) -> list[EngineEvent]:
 
 def cached_all(_: Faulty, events: list[EngineEvent]) -> list[EngineEvent]:
     return [
-        evolve(event, cached_tokens=len(event.job.prompt)) if isinstance(event, Started) else event
+        evolve(event, cached_tokens=len(event.job.prompt) + 1) if isinstance(event, Started) else event
         for event in events
     ]
 
@@ -114,7 +114,7 @@ def talks_when_idle(faulty: Faulty, events: list[EngineEvent]) -> list[EngineEve
     [
         (no_start, "expected Started first, got Token"),
         (double_start, "Started came twice for one job"),
-        (cached_all, "1 tokens of a prompt of 1 were cached"),
+        (cached_all, "2 tokens of a prompt of 1 were cached"),
         (goes_on_after_the_end, "an event after the last one of its job: Token"),
         (too_many, "13 tokens for a job of max_tokens 12"),
         (uncounted, "generated_tokens grew by 2, but 3 tokens were drawn"),

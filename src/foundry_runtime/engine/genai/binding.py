@@ -67,6 +67,7 @@ _LOOKING: Final[Mapping[str, tuple[str, Sequence[Any]]]] = {
         "OgaGenerator_GetNextTokens",
         (_HANDLE, POINTER(POINTER(c_int32)), POINTER(c_size_t)),
     ),
+    "rewind_to": ("OgaGenerator_RewindTo", (_HANDLE, c_size_t)),
     "set_logits": ("OgaGenerator_SetLogits", (_HANDLE, _HANDLE)),
     "create_tensor": (
         "OgaCreateTensorFromBuffer",
@@ -314,6 +315,14 @@ class Generator(_Handle):
         self._hot.point_at(token)
         self._library["set_logits"](self.pointer, self._hot.pointer)
         self._library["choose_next_token"](self.pointer)
+
+    def rewind_to(self, length: int) -> None:
+        """Forget the tokens beyond this length. `append` must follow, or the last one is computed again.
+
+        Raises:
+            GenaiError: This kind of model cannot go back.
+        """
+        self._library["rewind_to"](self.pointer, length)
 
     def close(self) -> None:
         """Free it and its KV cache. Calling it again does nothing."""

@@ -49,7 +49,14 @@ class _Sequence:
     chooser: Chooser | None = None
     """Looks at the logits, where the native search is not enough; made with the generator."""
     generator: Generator | None = None
+    room: int = 0
+    """How many tokens the generator can hold."""
     computed: int = 0
+    logits: npt.NDArray[np.float32] | None = None
+    """Those of the whole prompt, for the choices of the same answer that follow."""
+    inherited: bool = False
+    """Whether an earlier choice computed the whole prompt."""
+    started: bool = False
     generated: int = 0
     served: int = 0
     """The step of its last slice: the job that waits longest comes next."""
@@ -58,6 +65,11 @@ class _Sequence:
     def ready(self) -> bool:
         """Whether the whole prompt is computed, so that tokens can be drawn."""
         return self.computed == len(self.prompt)
+
+    @property
+    def length(self) -> int:
+        """How many tokens it may come to have."""
+        return len(self.prompt) + self.job.max_tokens
 
 
 @final
@@ -68,7 +80,9 @@ class GenaiEngine:
         folder: The model folder, with its `genai_config.json`.
         threads: Threads that compute; by default as many as this process may use cores. One too many is
             worse than one too few.
-        max_jobs: How many jobs have a KV cache at once; further ones wait, first come, first served.
+        max_jobs: How many jobs have a KV cache at once; further ones wait, first come, first served. The
+            choices of one answer take turns with one KV cache, so that their prompt is computed once: at the
+            same time they would each be as many times slower.
         slice_seconds: How long one slice of prefill should take; it sets how soon a cancel takes effect, and
             how long the others' next tokens wait.
         clock: Seconds, for measuring the speed.
@@ -116,9 +130,9 @@ class GenaiEngine:
         self._sequences[job] = _Sequence(job, np.array(job.prompt, dtype=np.int32))
 
     def cancel(self, job: Job) -> None:
-        """Forget a job and free its memory."""
+        """Forget a job and free its memory, or give it to the next choice of the same answer."""
         sequence = self._sequences.pop(job, None)
-        if sequence is not None and sequence.generator is not None:
+        if sequence is not None and sequence.generator is not None and not self._pass_on(sequence):
             sequence.generator.close()
 
     def step(self) -> Sequence[EngineEvent]:
@@ -129,7 +143,7 @@ class GenaiEngine:
             return ()
         self._counters.steps += 1
         events: list[EngineEvent] = []
-        resident = list(self._sequences.values())[: self._max_jobs]
+        resident = self._resident()
         unready = [sequence for sequence in resident if not sequence.ready]
         if unready:
             self._attempt(self._prefill, min(unready, key=lambda sequence: sequence.served), events)
@@ -147,6 +161,35 @@ class GenaiEngine:
             self._model.close()
             return_freed_memory()
 
+    def _resident(self) -> list[_Sequence]:
+        """The jobs that have a KV cache, and as many more as may get one, in the order of their coming."""
+        resident = [sequence for sequence in self._sequences.values() if sequence.generator is not None]
+        prompts = {id(sequence.job.prompt) for sequence in resident}
+        for sequence in self._sequences.values():
+            if len(resident) == self._max_jobs:
+                break
+            if id(sequence.job.prompt) not in prompts:
+                prompts.add(id(sequence.job.prompt))
+                resident.append(sequence)
+        return resident
+
+    def _pass_on(self, sequence: _Sequence) -> bool:
+        """Give what a job has computed to the next choice of the same answer; whether there is one."""
+        heir = next((one for one in self._sequences.values() if one.job.prompt is sequence.job.prompt), None)
+        generator = sequence.generator
+        if heir is None or generator is None or self._closed or heir.length > sequence.room:
+            return False
+        if sequence.ready:
+            if sequence.logits is None:
+                return False
+            try:
+                generator.rewind_to(len(sequence.prompt))
+            except GenaiError:  # as some kinds of models: the heir computes the prompt anew
+                return False
+        heir.generator, heir.room, heir.computed = generator, sequence.room, sequence.computed
+        heir.logits, heir.inherited = sequence.logits, sequence.ready
+        return True
+
     def _attempt(
         self,
         work: Callable[[_Sequence, Generator, list[EngineEvent]], None],
@@ -155,18 +198,25 @@ class GenaiEngine:
     ) -> None:
         """Work for one job; what goes wrong there ends this job alone."""
         try:
+            if not sequence.started:
+                self._start(sequence, events)
             if sequence.generator is None:
-                events.append(Started(job=sequence.job))
                 sequence.generator = self._make_generator(sequence)
-                sequence.chooser = None if takes_the_likeliest(sequence.job) else Chooser(sequence.job)
             work(sequence, sequence.generator, events)
         except Exception as error:  # noqa: BLE001 - native errors, no memory, nothing to choose, a grammar's own
-            self.cancel(sequence.job)
+            self._sequences.pop(sequence.job, None)
+            if sequence.generator is not None:
+                sequence.generator.close()  # for good: nobody knows what state it is in
             events.append(Failed(job=sequence.job, error=error))
+
+    def _start(self, sequence: _Sequence, events: list[EngineEvent]) -> None:
+        sequence.started = True
+        events.append(Started(job=sequence.job, cached_tokens=sequence.computed))
+        sequence.chooser = None if takes_the_likeliest(sequence.job) else Chooser(sequence.job)
 
     def _make_generator(self, sequence: _Sequence) -> Generator:
         # The KV cache is allocated, and cleared, for this length: never ask for the model's whole context.
-        length = len(sequence.prompt) + sequence.job.max_tokens
+        length = sequence.room = sequence.length
         try:
             return Generator(self._model, max_length=length)
         except GenaiError as error:
@@ -184,13 +234,16 @@ class GenaiEngine:
 
     def _decode(self, sequence: _Sequence, generator: Generator, events: list[EngineEvent]) -> None:
         job, chooser = sequence.job, sequence.chooser
-        if chooser is None:
-            chosen = Chosen(generator.next_token(), None)
-        elif chooser.complete:  # before the first token: a grammar of nothing but the empty text
+        if sequence.generated:
+            if chooser is None:
+                chosen = Chosen(generator.next_token(), None)
+            else:
+                chosen = generator.with_logits(chooser.choose)
+        elif chooser is not None and chooser.complete:  # a grammar of nothing but the empty text
             self._finish(job, "stop", events)
             return
         else:
-            chosen = generator.with_logits(chooser.choose)
+            chosen = self._first(sequence, generator)
         self._counters.generated_tokens += 1
         if chosen.id in self._config.end_ids:
             self._finish(job, "stop", events)
@@ -201,8 +254,22 @@ class GenaiEngine:
             self._finish(job, "stop", events)
         elif sequence.generated == job.max_tokens:
             self._finish(job, "length", events)
+        elif sequence.inherited and sequence.generated == 1:
+            generator.append(np.array([chosen.id], dtype=np.int32))
         elif chooser is not None:
             generator.choose(chosen.id, self._config.vocabulary)
+
+    def _first(self, sequence: _Sequence, generator: Generator) -> Chosen:
+        """The first token; the logits that it comes from stay for the next choice of the same answer.
+
+        They are the only ones that are exactly those of the prompt: the last token, computed again alone,
+        gives others, from another kernel.
+        """
+        if sequence.logits is None:
+            sequence.logits = generator.logits()
+        if sequence.chooser is not None:
+            return sequence.chooser.choose(sequence.logits)
+        return Chosen(int(sequence.logits.argmax()) if sequence.inherited else generator.next_token(), None)
 
     def _finish(self, job: Job, reason: FinishReason, events: list[EngineEvent]) -> None:
         self.cancel(job)

@@ -6,15 +6,11 @@ from array import array
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import pytest
-from attrs import evolve
 
 from foundry_proto.errors import LocalProtocolError
 from foundry_runtime.engine.api import (
     Counters,
-    EngineEvent,
     EngineLost,
     Failed,
     Finished,
@@ -26,34 +22,10 @@ from foundry_runtime.engine.api import (
 )
 from foundry_runtime.engine.check import check_engine
 from foundry_runtime.engine.genai import engine as engine_module
-from foundry_runtime.engine.genai.binding import GenaiError, Generator, Model, load_library
+from foundry_runtime.engine.genai.binding import GenaiError, Generator, Model
 from foundry_runtime.engine.genai.engine import GenaiEngine
-from foundry_runtime.engine.text.choosing import logprobs_of
 from tests.runtime.engine.conftest import Spoil
-
-GREEDY = Sampling(temperature=0.0)
-
-
-def job(length: int, max_tokens: int = 12, sampling: Sampling = GREEDY) -> Job:
-    prompt = np.random.default_rng(length).integers(3, 380, length).tolist()
-    return Job(prompt=prompt, max_tokens=max_tokens, sampling=sampling)
-
-
-def run(engine: GenaiEngine, *jobs: Job) -> dict[Job, list[EngineEvent]]:
-    """Step until all jobs have ended."""
-    for one in jobs:
-        engine.admit(one)
-    events: dict[Job, list[EngineEvent]] = {one: [] for one in jobs}
-    for _ in range(2000):
-        for event in engine.step():
-            events[event.job].append(event)
-        if all(heard and isinstance(heard[-1], Finished | Failed) for heard in events.values()):
-            return events
-    raise AssertionError("the jobs never end")
-
-
-def tokens(events: Sequence[EngineEvent]) -> list[int]:
-    return [event.id for event in events if isinstance(event, Token)]
+from tests.runtime.engine.genai.running import GREEDY, Appended, job, run, tokens
 
 
 @pytest.fixture
@@ -61,26 +33,6 @@ def engine(tiny_folder: Path) -> Iterator[GenaiEngine]:
     engine = GenaiEngine(tiny_folder, threads=1)
     yield engine
     engine.close()
-
-
-class Appended:
-    """Watches the slices of each generator, and fails those that a test wants to fail."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.slices: list[int] = []
-        self.generators: list[Generator] = []
-        self.fail_at: dict[int, Exception] = {}
-        append = Generator.append
-
-        def watched(generator: Generator, ids: npt.NDArray[np.int32]) -> None:
-            self.slices.append(len(ids))
-            if generator not in self.generators:
-                self.generators.append(generator)
-            if len(ids) in self.fail_at:
-                raise self.fail_at[len(ids)]
-            append(generator, ids)
-
-        monkeypatch.setattr(Generator, "append", watched)
 
 
 def test_it_keeps_the_contract(tiny_folder: Path) -> None:
@@ -94,82 +46,6 @@ def test_sampling_from_the_likeliest_alone_is_greedy(engine: GenaiEngine) -> Non
     events = run(engine, native, sampled)
     assert tokens(events[native]) == tokens(events[sampled])
     assert len(tokens(events[native])) == 100
-
-
-def logits_after(folder: Path, sequence: Sequence[int]) -> npt.NDArray[np.float32]:
-    """The model's own logits, by the binding alone."""
-    with Model(load_library(), folder, "{}") as model, Generator(model, max_length=512) as generator:
-        generator.append(np.array(sequence, dtype=np.int32))
-        return generator.logits()
-
-
-def test_greedy_through_the_logits_is_the_native_choice(engine: GenaiEngine) -> None:
-    native, told = job(50, 60), evolve(job(50, 60), logprobs=2)
-    events = run(engine, native, told)
-    assert tokens(events[native]) == tokens(events[told])
-
-
-def test_logprobs_are_the_models_own(engine: GenaiEngine, tiny_folder: Path) -> None:
-    asked = evolve(
-        job(20, 3, Sampling(temperature=1.7, seed=4, repetition_penalty=1.5, presence_penalty=2.0)),
-        logprobs=5,
-    )
-    events = run(engine, asked)[asked]
-    sequence = list(asked.prompt)
-    for event in events:
-        if isinstance(event, Token):
-            expected = logprobs_of(logits_after(tiny_folder, sequence), event.id, 5)
-            assert event.logprobs is not None
-            # One more token is computed by another kernel than the prompt: 8-bit weights round differently.
-            assert event.logprobs.logprob == pytest.approx(expected.logprob, abs=0.3)
-            assert len(event.logprobs.top) == 5
-            sequence.append(event.id)
-    assert len(sequence) == 23
-
-
-def test_penalties_and_bias_decide_as_the_models_logits_say(engine: GenaiEngine, tiny_folder: Path) -> None:
-    asked = job(40, 1, Sampling(temperature=0.0, repetition_penalty=3.0, logit_bias={7: 2.5, 9: -1.0}))
-    logits = logits_after(tiny_folder, asked.prompt)
-    seen = list(set(asked.prompt))
-    logits[seen] = np.where(logits[seen] > 0, logits[seen] / 3, logits[seen] * 3)
-    logits[7] += 2.5
-    logits[9] -= 1.0
-    assert tokens(run(engine, asked)[asked]) == [int(logits.argmax())]
-
-
-class Broken:
-    """A grammar that fails when it is begun, or when its job has come so far."""
-
-    def __init__(self, after: int | None = None) -> None:
-        self.after = after
-
-    def begin(self) -> Broken:
-        if self.after is None:
-            raise OSError("no such grammar")
-        return Broken(self.after)
-
-    def constrain(self, logits: npt.NDArray[np.float32]) -> None:
-        if self.after == 0:
-            raise OSError("out of derivations")
-
-    def accept(self, token: int) -> None:
-        assert self.after is not None
-        self.after -= 1
-
-    @property
-    def complete(self) -> bool:
-        return False
-
-
-def test_a_grammar_that_fails_fails_its_own_job(engine: GenaiEngine) -> None:
-    begun, later, kept = evolve(job(9), grammar=Broken()), evolve(job(10), grammar=Broken(3)), job(11)
-    alone = job(11)
-    expected = tokens(run(engine, alone)[alone])
-    events = run(engine, begun, later, kept)
-    assert [str(event.error) for event in events[begun] if isinstance(event, Failed)] == ["no such grammar"]
-    assert isinstance(failed := events[later][-1], Failed)
-    assert (str(failed.error), len(tokens(events[later]))) == ("out of derivations", 3)
-    assert tokens(events[kept]) == expected
 
 
 def test_other_seeds_give_other_texts(engine: GenaiEngine) -> None:
