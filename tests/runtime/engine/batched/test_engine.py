@@ -92,7 +92,7 @@ def test_it_says_what_onnxruntime_genai_s_own_generator_says(
     assert said(engine, *jobs) == alone
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(
         st.tuples(
