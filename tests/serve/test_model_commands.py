@@ -67,7 +67,7 @@ def test_a_table_for_a_pipe_is_whole_and_plain(tiny_home: ModelDirectory) -> Non
     assert done.stdout.splitlines()[-1].endswith(":1")
 
 
-@pytest.mark.parametrize(("columns", "missing"), [(60, 3), (80, 2), (90, 1), (200, 0)])
+@pytest.mark.parametrize(("columns", "missing"), [(60, 3), (80, 3), (86, 2), (100, 1), (200, 0)])
 def test_a_narrow_terminal_is_shown_fewer_columns_and_no_broken_id(
     tiny_home: ModelDirectory, columns: int, missing: int
 ) -> None:
