@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
 from types import NoneType
@@ -32,6 +32,7 @@ from foundry_proto.connection import ClientConnection, Limits
 from foundry_proto.exchange import MAX_QUERY_WORDS
 from foundry_proto.jsontext import MAX_DEPTH, MAX_DIGITS, load_json
 from foundry_proto.messages.chat import MAX_MESSAGES, ChatCompletionRequest
+from foundry_proto.messages.embeddings import MAX_INPUTS, EmbeddingRequest
 from foundry_proto.openapi import statuses
 from foundry_proto.operations import ALL, CHAT_COMPLETIONS
 from foundry_proto.wire import describe, field_name, wire_of
@@ -63,6 +64,7 @@ from tests.support.pages import (
     table,
 )
 from tests.support.scripted_model import ScriptedModels
+from tests.support.tiny_encoder import write_encoder_folder
 from tests.support.tiny_model import write_tiny_gguf
 
 DOCS: Final = ROOT / "docs"
@@ -101,6 +103,18 @@ async def scripted_product(directory: ModelDirectory) -> AsyncIterator[int]:
         stop.set()
 
 
+@contextmanager
+def scripted(directory: ModelDirectory) -> Iterator[Pages]:
+    """Pages whose programs talk to the product over the models of a home."""
+    with (
+        anyio.from_thread.start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(scripted_product(directory)) as port,
+    ):
+        pages = Pages(folder=directory.home.parent, home=directory.home, port=port)
+        yield pages
+        pages.close()
+
+
 @pytest.fixture(scope="module")
 def scripted_pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pages]:
     """The product over a scripted engine, whose model is called like the default one."""
@@ -109,13 +123,17 @@ def scripted_pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pages]:
     write_tiny_gguf(folder / "tiny.gguf")
     target = directory.path_for(DEFAULT_RECIPE.publisher, DEFAULT_ID)
     import_gguf(folder / "tiny.gguf", target, model_id=DEFAULT_ID)
-    with (
-        anyio.from_thread.start_blocking_portal() as portal,
-        portal.wrap_async_context_manager(scripted_product(directory)) as port,
-    ):
-        pages = Pages(folder=folder, home=directory.home, port=port)
+    with scripted(directory) as pages:
         yield pages
-        pages.close()
+
+
+@pytest.fixture(scope="module")
+def encoder_pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pages]:
+    """The product over a tiny encoder that is called like a published one."""
+    directory = ModelDirectory(tmp_path_factory.mktemp("docs") / "home")
+    write_encoder_folder(directory.models / "encoder", name="all-minilm-l6-v2:1")
+    with scripted(directory) as pages:
+        yield pages
 
 
 @pytest.fixture(scope="module")
@@ -143,9 +161,10 @@ def need(block: Block) -> None:
 
 
 @pytest.mark.parametrize("block", [block for block in PROGRAMS if block.marker != "model"], ids=block_name)
-def test_programs_run_and_print_what_the_page_shows(scripted_pages: Pages, block: Block) -> None:
+def test_programs_run_and_print_what_the_page_shows(request: pytest.FixtureRequest, block: Block) -> None:
     need(block)
-    printed = scripted_pages.run(block)
+    pages = "encoder_pages" if block.marker == "embeddings" else "scripted_pages"
+    printed = request.getfixturevalue(pages).run(block)
     if block.output is not None:
         check_output(block.output, printed, ANY_COUNT)
 
@@ -153,7 +172,11 @@ def test_programs_run_and_print_what_the_page_shows(scripted_pages: Pages, block
 @pytest.mark.model
 @pytest.mark.parametrize(
     "block",
-    [block for block in PROGRAMS if block.marker == "model" or PRODUCT_PORT in block.code],
+    [
+        block
+        for block in PROGRAMS
+        if block.marker == "model" or (PRODUCT_PORT in block.code and block.marker != "embeddings")
+    ],
     ids=block_name,
 )
 def test_programs_run_with_the_real_model(real_pages: Pages, block: Block) -> None:
@@ -277,9 +300,12 @@ def test_exit_statuses_are_those_of_the_page(
 # Tables.
 
 
-def test_every_parameter_has_its_row_with_what_is_accepted() -> None:
-    rows = table(SERVER_PAGE, "property")
-    fields = attrs.fields(attrs.resolve_types(ChatCompletionRequest, include_extras=True))
+@pytest.mark.parametrize(
+    ("page", "message"), [("server.md", ChatCompletionRequest), ("embeddings.md", EmbeddingRequest)]
+)
+def test_every_parameter_has_its_row_with_what_is_accepted(page: str, message: Any) -> None:
+    rows = table(DOCS / page, "property")
+    fields = attrs.fields(attrs.resolve_types(message, include_extras=True))
     assert sorted(row[0] for row in rows) == sorted(f"`{one.name}`" for one in fields)
     accepted = {row[0].strip("`"): row[1] for row in rows}
     assert accepted == {one.name: describe(one.type) for one in fields}
@@ -406,6 +432,7 @@ def test_limits_without_a_name_are_those_of_the_code() -> None:
     (of_answers,) = {one.default for one in attrs.fields(ClientConnection) if one.name == "_limit"}
     assert of_answers == 64 * 1024**2
     assert rows["a whole answer, or one item of a stream"] == "64 MiB"
+    assert f"at most {MAX_INPUTS} texts" in (DOCS / "embeddings.md").read_text("utf-8")
     text = (DOCS / "models.md").read_text("utf-8")
     of_templates = template.Limits()
     for number in (template._LARGEST_SOURCE, of_templates.text, of_templates.output):

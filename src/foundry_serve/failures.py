@@ -6,10 +6,10 @@ Knows: which status and which field belong to which reason. Refuses to know: whi
 from __future__ import annotations
 
 from foundry_proto.events import Failure
-from foundry_runtime.models.folder import BadModelFolder
+from foundry_runtime.models.folder import BadModelFolder, ModelFolder
 from foundry_runtime.models.pool import LoadFailed, ProviderUnavailable
 
-__all__ = ["load_failure", "model_not_cached", "model_not_found", "no_such_model"]
+__all__ = ["load_failure", "model_not_cached", "model_not_found", "no_such_model", "wrong_task"]
 
 
 def no_such_model(name: str, *, param: str = "model", known: bool = False) -> Failure:
@@ -47,3 +47,10 @@ def load_failure(error: BadModelFolder | LoadFailed) -> Failure:
     if isinstance(error, ProviderUnavailable):
         return Failure(status=400, message=f"ep: {error}", param="ep")
     return Failure(status=500, message=str(error), type="server_error", param="model")
+
+
+def wrong_task(folder: ModelFolder) -> Failure:
+    """A model is here that does something else than it was asked for."""
+    lacking = "generates no text" if folder.task == "embeddings" else "gives no embeddings"
+    message = f"model: {folder.id} {lacking}: its task is {folder.task}"
+    return Failure(status=400, message=message, param="model", code="unsupported_model")

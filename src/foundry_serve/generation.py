@@ -1,8 +1,7 @@
-"""From a request to generated text: its model, its prompt, its limits, its jobs, and what comes of them.
+"""From a loaded model to generated text: the prompt, its limits, its jobs, and what comes of them.
 
-Knows: in which order a request can fail before its answer begins (model, load, prompt, length); that an
-answer's choices are jobs of one prompt; how the deliveries of all of them become one answer, and that nothing
-is generated for a client that is gone.
+Knows: how a prompt can fail; that an answer's choices are jobs of one prompt; how the deliveries of all of
+them become one answer, and that nothing is generated for a client that is gone.
 Refuses to know: any request's form: handlers say what to generate, and an `Answering` what is sent.
 
     try:
@@ -17,8 +16,7 @@ Refuses to know: any request's form: handlers say what to generate, and an `Answ
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import anyio.to_thread
@@ -33,35 +31,21 @@ from foundry_runtime.engine.api import EngineLost, FinishReason, Job, Refused, S
 from foundry_runtime.engine.driver import Broken, Delta, Done
 from foundry_runtime.engine.text.prompt import Prompt
 from foundry_runtime.engine.text.template import ConversationRefused, TemplateError
-from foundry_runtime.models.folder import BadModelFolder, ModelFolder
-from foundry_runtime.models.pool import LoadedModel, LoadFailed
+from foundry_runtime.models.folder import ModelFolder
+from foundry_runtime.models.pool import LoadedModel
 from foundry_runtime.models.sampling import SamplingRequest, sampling_for
-from foundry_serve.failures import load_failure, no_such_model
+from foundry_serve.leasing import Refusal
 from foundry_serve.services import Services
 
 __all__ = [
     "Answering",
-    "Refusal",
     "allowed_output",
     "choices_of",
     "generate",
     "make_prompt",
-    "model_for",
     "sampling_of",
     "stops_of",
 ]
-
-
-class Refusal(Exception):
-    """A request that cannot be served, found before its answer began.
-
-    Args:
-        failure: The answer.
-    """
-
-    def __init__(self, failure: Failure) -> None:
-        super().__init__(failure.message)
-        self.failure = failure
 
 
 class Answering(Protocol):
@@ -83,28 +67,6 @@ class Answering(Protocol):
     ) -> Sequence[Answer]:
         """End a choice; gives what to send now, with the last choice the answer's end."""
         ...
-
-
-@asynccontextmanager
-async def model_for(services: Services, name: str, *, ttl: float | None = None) -> AsyncIterator[LoadedModel]:
-    """Give the model of this name, loaded, for as long as the request runs.
-
-    Args:
-        services: The models.
-        name: As the client wrote it.
-        ttl: Seconds that the model stays in memory after its last use from now on; `None` changes nothing.
-
-    Raises:
-        Refusal: No model of this name is here, or it cannot be loaded.
-    """
-    try:
-        folder = await anyio.to_thread.run_sync(services.catalog.folder, name)
-        if folder is None:
-            raise Refusal(no_such_model(name))
-        async with services.pool.lease(folder, ttl=ttl) as model:
-            yield model
-    except (BadModelFolder, LoadFailed) as error:
-        raise Refusal(load_failure(error)) from error
 
 
 def sampling_of(body: SamplingRequest, folder: ModelFolder) -> Sampling:

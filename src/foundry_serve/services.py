@@ -38,7 +38,7 @@ class Services:
     registered: RegisteredModels
     """The models of other servers."""
     relay: Relay
-    """How chats reach them."""
+    """How requests reach them."""
     gpu: GpuDevice = field(factory=GpuDevice)
     endpoints: tuple[str, ...] = ()
     """The addresses that the server is bound to, as URLs."""

@@ -40,8 +40,10 @@ async def real_server(home: Path) -> AsyncIterator[tuple[Client, list[LoadedMode
 
     class Opener(ModelOpener):
         async def __call__(self, folder: ModelFolder, provider: str | None) -> LoadedModel:
-            loaded.append(await super().__call__(folder, provider))
-            return loaded[-1]
+            model = await super().__call__(folder, provider)
+            assert isinstance(model, LoadedModel)
+            loaded.append(model)
+            return model
 
     application = make_application(ModelDirectory(home), Opener())
     listeners = await open_tcp_listeners("127.0.0.1", 0)

@@ -20,6 +20,7 @@ from foundry_proto.operations import (
     DOCUMENTED,
     EXTRA,
     MAX_REQUEST_BODY,
+    OPENAI,
     Match,
     Operation,
     Operations,
@@ -68,7 +69,7 @@ def test_every_name_can_name_a_function() -> None:
 
 
 def test_every_table_has_the_operations_of_its_profile() -> None:
-    tables = {"documented": DOCUMENTED, "core": CORE, "extra": EXTRA}
+    tables = {"documented": DOCUMENTED, "core": CORE, "openai": OPENAI, "extra": EXTRA}
     for profile, table in tables.items():
         assert {one.profile for one in table} == {profile}
     assert [*ALL] == [one for table in tables.values() for one in table]

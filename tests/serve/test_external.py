@@ -1,4 +1,4 @@
-"""Laws of registered models: a chat with one is another server's, unless a model here has its name."""
+"""Laws of registered models: a request for one is another server's, unless a model here has its name."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import anyio
 import pytest
 
 from foundry_proto.codec import encode
+from foundry_proto.messages.embeddings import EmbeddingRequest
 from foundry_proto.messages.registration import RegisterRequest
-from foundry_proto.operations import CHAT_COMPLETIONS
+from foundry_proto.operations import CHAT_COMPLETIONS, EMBEDDINGS
 from foundry_proto.operations.registration import REGISTER_MODEL, UNREGISTER_MODEL
 from foundry_runtime.client import ServerFailure
 from foundry_runtime.models.catalog import Catalog
@@ -23,6 +24,7 @@ from foundry_runtime.transport import open_tcp_listeners
 from tests.support.applications import chat_request, make_test_application
 from tests.support.asking import ask
 from tests.support.scripted_model import scripted_server
+from tests.support.tiny_encoder import ENCODER_ID, write_encoder_folder
 from tests.support.tiny_model import MODEL_ID
 
 pytestmark = pytest.mark.anyio
@@ -114,3 +116,23 @@ async def test_only_this_machine_registers_and_only_what_can_be_registered(home:
         far = await server.connect(client="192.0.2.7:5000")
         assert (await ask(far, "POST", "/openai/register", body)).status == 403
         assert (await ask(far, "DELETE", "/openai/register/echo")).status == 403
+
+
+async def test_embeddings_of_a_registered_model_are_relayed(
+    home: ModelDirectory, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    theirs = ModelDirectory(tmp_path_factory.mktemp("theirs"))
+    write_encoder_folder(theirs.models / "encoder")
+    (listener,) = await open_tcp_listeners("127.0.0.1", 0)
+    async with (
+        scripted_server(theirs) as (other, _),
+        scripted_server(home) as (server, _),
+        server.client() as client,
+        anyio.create_task_group() as group,
+    ):
+        await group.start(partial(serve, other.application, [listener]))
+        name = ENCODER_ID.partition(":")[0]
+        await client.call(REGISTER_MODEL, registration(f"http://127.0.0.1:{listener.port}/v1", name))
+        reply = await client.call(EMBEDDINGS, EmbeddingRequest(model=name, input=("a", "dog")))
+        assert [len(one.embedding) for one in reply.data] == [32, 32]
+        group.cancel_scope.cancel()

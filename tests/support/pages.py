@@ -6,7 +6,8 @@ program is its output, in which `…` stands for anything. ```sh blocks are run 
 comment above a block changes this:
 
 - `<!-- docs: background -->`: a server, kept running for the rest of the page on the port that it names;
-- `<!-- docs: model -->`: it is true of the real model alone.
+- `<!-- docs: model -->`: it is true of the real model alone;
+- `<!-- docs: embeddings -->`: it needs a model for embeddings, which the real model is not.
 
 Ports are replaced by free ones, and put back in what is printed.
 """
@@ -58,7 +59,7 @@ class Block:
     line: int
     language: str
     marker: str
-    """`background`, `model`, or nothing."""
+    """`background`, `model`, `embeddings`, or nothing."""
     code: str
     output: str | None
     """What the page shows as its output."""

@@ -19,7 +19,8 @@ from foundry_runtime.engine.text.tokenizer import Tokenizer
 from foundry_runtime.engine.worker import InlineWorker
 from foundry_runtime.models.directory import ModelDirectory
 from foundry_runtime.models.folder import ModelFolder
-from foundry_runtime.models.pool import LoadedModel
+from foundry_runtime.models.loading import open_encoder
+from foundry_runtime.models.pool import Loaded, LoadedModel
 from foundry_runtime.server import TimeOuts
 from foundry_serve.app import make_application
 from tests.support.serving import Served
@@ -29,7 +30,7 @@ __all__ = ["ScriptedModels", "scripted_server"]
 
 @define
 class ScriptedModels:
-    """An `OpenModel` whose engines say what they are told to say."""
+    """An `OpenModel` whose engines say what they are told to say; what gives vectors is real."""
 
     tasks: TaskGroup
     text: str = "one two three"
@@ -45,11 +46,13 @@ class ScriptedModels:
     async def providers(self) -> Sequence[str]:
         return ("cpu",)
 
-    async def __call__(self, folder: ModelFolder, provider: str | None) -> LoadedModel:
+    async def __call__(self, folder: ModelFolder, provider: str | None) -> Loaded:
         self.loads += 1
         await anyio.lowlevel.checkpoint()
         if self.failures:
             raise self.failures.pop(0)
+        if folder.task == "embeddings":
+            return await open_encoder(folder, threads=1)
         tokenizer = Tokenizer.load(folder.path, rows=folder.vocab_size)
 
         def make_engine() -> ScriptedEngine:

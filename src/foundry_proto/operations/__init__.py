@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from foundry_proto.operations.chat import CHAT_COMPLETIONS, COUNT_TOKENS
+from foundry_proto.operations.embeddings import EMBEDDINGS
 from foundry_proto.operations.models import (
     CACHED_MODELS,
     CORE_LOAD_MODEL,
@@ -39,8 +40,10 @@ __all__ = [
     "CHAT_COMPLETIONS",
     "CORE",
     "DOCUMENTED",
+    "EMBEDDINGS",
     "EXTRA",
     "MAX_REQUEST_BODY",
+    "OPENAI",
     "Match",
     "Operation",
     "Operations",
@@ -78,8 +81,11 @@ CORE: Final = Operations(
 )
 """The routes of the newer service."""
 
+OPENAI: Final = Operations([EMBEDDINGS])
+"""The routes of OpenAI's API alone."""
+
 EXTRA: Final = Operations([CACHE_LOCATION, REGISTER_MODEL, UNREGISTER_MODEL, OPENAPI_DOCUMENT])
 """What neither has: a route of an old client, and this project's own."""
 
-ALL: Final = DOCUMENTED + CORE + EXTRA
+ALL: Final = DOCUMENTED + CORE + OPENAI + EXTRA
 """All of them: what a whole server offers."""

@@ -11,12 +11,12 @@ this check is not a courtesy.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from foundry_runtime.engine.api import Job, Refused, Sampling
 
-__all__ = ["check_job"]
+__all__ = ["check_ids", "check_job"]
 
 
 def check_job(
@@ -38,9 +38,8 @@ def check_job(
     prompt = job.prompt
     if len(prompt) == 0:
         raise Refused("the prompt has no tokens: expected at least one")
-    if vocabulary is not None and not (min(prompt) >= 0 and max(prompt) < vocabulary):
-        index, token = next((i, t) for i, t in enumerate(prompt) if not 0 <= t < vocabulary)
-        raise Refused(f"prompt[{index}]: expected a token id below {vocabulary}, got {token}")
+    if vocabulary is not None:
+        check_ids(prompt, "prompt", vocabulary=vocabulary)
     if job.max_tokens < 1:
         raise Refused(f"max_tokens: expected at least 1, got {job.max_tokens}", param="max_tokens")
     if job.logprobs is not None and job.logprobs < 0:
@@ -55,6 +54,23 @@ def check_job(
             f"together they exceed the model's context of {context_length} tokens",
             code="context_length_exceeded",
         )
+
+
+def check_ids(ids: Sequence[int], name: str, *, vocabulary: int) -> None:
+    """Refuse ids that a model does not have.
+
+    Args:
+        ids: At least one.
+        name: Which of the request's fields they are.
+        vocabulary: How many token ids there are.
+
+    Raises:
+        Refused: With the first id that is none, and where it stands.
+    """
+    if not (min(ids) >= 0 and max(ids) < vocabulary):
+        index, token = next((i, t) for i, t in enumerate(ids) if not 0 <= t < vocabulary)
+        place = f"{name}[{index}]"
+        raise Refused(f"{place}: expected a token id below {vocabulary}, got {token}", param=place)
 
 
 _NUMBERS: Final[Mapping[str, tuple[float, float]]] = {

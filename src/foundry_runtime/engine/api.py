@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # an engine without logits needs no numpy
 
 __all__ = [
     "Counters",
+    "EmbeddingFailed",
     "Engine",
     "EngineEvent",
     "EngineLost",
@@ -65,6 +66,10 @@ class Overloaded(Exception):
 
 class EngineLost(Exception):
     """The whole engine is gone: every job in it has ended, and only `close` may still be called."""
+
+
+class EmbeddingFailed(Exception):
+    """Some texts get no vectors; what would have made them goes on."""
 
 
 class ModelLoadError(Exception):

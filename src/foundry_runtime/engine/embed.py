@@ -23,14 +23,14 @@ import anyio.to_thread
 import numpy as np
 import numpy.typing as npt
 
-from foundry_runtime.engine.api import EngineLost, ModelLoadError
+from foundry_runtime.engine.api import EmbeddingFailed, EngineLost, ModelLoadError
 from foundry_runtime.engine.embed_config import EmbedConfig, Pooling, read_embed_config
 from foundry_runtime.engine.prefill import PrefillSpeed
 from foundry_runtime.engine.session import open_session
 from foundry_runtime.engine.turns import Turns
 from foundry_runtime.platform import return_freed_memory, usable_cores
 
-__all__ = ["Embedder", "EmbeddingFailed"]
+__all__ = ["Embedder"]
 
 _SLICE_SECONDS: Final = 0.1
 _FIRST_SLICE: Final = 256
@@ -38,10 +38,6 @@ _FIRST_SLICE: Final = 256
 
 _Ids = npt.NDArray[np.int64]
 _Array = npt.NDArray[Any]
-
-
-class EmbeddingFailed(Exception):
-    """These texts get no vectors; the embedder goes on."""
 
 
 @final

@@ -1,14 +1,14 @@
-"""Relays chats to another server that speaks OpenAI's API.
+"""Relays requests to another server that speaks OpenAI's API.
 
 Knows: how a request reaches that server, unchanged but for the model's name; how its answer comes back, chunk
 by chunk; and how to say what went wrong there or on the way.
-Refuses to know: which models are registered (`registered.py`), and what is in a chat.
+Refuses to know: which models are registered (`registered.py`), and what is in a request.
 
 Proxies and certificate authorities are those of the environment (`HTTPS_PROXY`, `NO_PROXY`, `SSL_CERT_FILE`,
 …), as the HTTP client reads them. Redirections are not followed: a key must not go to another host.
 
-The HTTP client's package is imported when the first chat is relayed, in a thread: that takes 0.1 s, which a
-server that relays nothing need not spend.
+The HTTP client's package is imported when the first request is relayed, in a thread: that takes 0.1 s, which
+a server that relays nothing need not spend.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 import anyio
@@ -27,7 +27,6 @@ from foundry_proto.errors import RemoteProtocolError
 from foundry_proto.events import Failure, Head, Headers, Request, Response, StreamEnd, StreamItem, header
 from foundry_proto.exchange import Answer
 from foundry_proto.jsontext import ContentError, load_json, replace_member
-from foundry_proto.messages.chat import ChatCompletionRequest
 from foundry_proto.messages.errors import read_failure, status_phrase
 from foundry_proto.sse import ServerSentEvent, SSEDecoder
 from foundry_runtime.application import Send
@@ -88,8 +87,8 @@ class Relay:
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=20),
         )
 
-    async def chat(self, model: ExternalModel, request: Request[ChatCompletionRequest], send: Send) -> None:
-        """Have the other server answer a chat; leaving early hangs up there, too.
+    async def answer(self, model: ExternalModel, request: Request[Any], send: Send) -> None:
+        """Have the other server answer a request of OpenAI's API; leaving early hangs up there, too.
 
         Args:
             model: Whose it is.
@@ -106,7 +105,7 @@ class Relay:
         client = await self._opened()
         import httpx  # noqa: PLC0415 - see above
 
-        url = f"{model.base_uri}/chat/completions"
+        url = f"{model.base_uri}{request.head.operation.path.removeprefix('/v1')}"
         body = replace_member(request.raw, "model", model.name)
         host = urlsplit(model.base_uri).netloc
         try:

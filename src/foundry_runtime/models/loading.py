@@ -1,33 +1,70 @@
-"""Loads a model folder into memory: tokenizer, chat template and engine.
+"""Loads a model folder into memory: tokenizer, chat template and engine, or what gives vectors.
 
-Knows: which parts make a model that answers, and that none of them is loaded on the event loop.
+Knows: which parts make a model that answers, which one that gives vectors, and that none of them is loaded on
+the event loop.
 Refuses to know: when a model is needed (`pool.py`).
 
-The engine's package is imported when a model is opened, not with this module.
+The engines' packages are imported when a model is opened, not with this module.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import anyio
 import anyio.to_thread
 
 from foundry_runtime.engine.api import Engine, ModelLoadError
+from foundry_runtime.engine.text.inputs import InputEncoder
 from foundry_runtime.engine.text.prompt import PromptMaker
 from foundry_runtime.engine.text.template import ChatTemplate
 from foundry_runtime.engine.text.tokenizer import Tokenizer
 from foundry_runtime.engine.turns import Turns
 from foundry_runtime.engine.worker import EngineWorker
 from foundry_runtime.models.folder import ModelFolder
-from foundry_runtime.models.pool import LoadedModel
+from foundry_runtime.models.pool import Loaded, LoadedEncoder, LoadedModel
 from foundry_runtime.platform import return_freed_memory
 
-__all__ = ["ModelOpener"]
+if TYPE_CHECKING:
+    from foundry_runtime.engine.embed import Embedder
+
+__all__ = ["ModelOpener", "open_encoder"]
+
+
+async def open_encoder(
+    folder: ModelFolder, *, threads: int | None = None, turns: Turns | None = None
+) -> LoadedEncoder:
+    """Load a model that gives vectors.
+
+    Args:
+        folder: The model.
+        threads: Threads that compute; by default the cores that the process may use.
+        turns: Shared by all that compute with the same cores.
+
+    Raises:
+        ModelLoadError: Its folder holds none that can be loaded here.
+        TokenizerError: Its tokenizer cannot be used.
+    """
+
+    def load_inputs() -> InputEncoder:
+        inputs = InputEncoder.load(folder.path)
+        return_freed_memory()
+        return inputs
+
+    def import_embedder() -> type[Embedder]:
+        from foundry_runtime.engine.embed import Embedder  # noqa: PLC0415 - see above
+
+        return Embedder
+
+    inputs = await anyio.to_thread.run_sync(load_inputs)
+    kind = await anyio.to_thread.run_sync(import_embedder)
+    embedder = await kind.load(folder.path, name=folder.id, threads=threads, turns=turns)
+    return LoadedEncoder(folder=folder, embedder=embedder, inputs=inputs)
 
 
 class ModelOpener:
-    """Opens model folders with the onnxruntime-genai engine; an `OpenModel`.
+    """Opens model folders, those that answer with the onnxruntime-genai engine; an `OpenModel`.
 
     Args:
         threads: Threads that compute for each model; by default the cores that the process may use.
@@ -41,7 +78,7 @@ class ModelOpener:
         """The execution providers that models can run on here."""
         return ("cpu",)
 
-    async def __call__(self, folder: ModelFolder, provider: str | None) -> LoadedModel:
+    async def __call__(self, folder: ModelFolder, provider: str | None) -> Loaded:
         """Load a model.
 
         Args:
@@ -56,6 +93,9 @@ class ModelOpener:
 
         if provider not in {None, *await self.providers()}:
             raise ModelLoadError(f"{folder.path}: the provider {provider} is not available here")
+
+        if folder.task == "embeddings":
+            return await open_encoder(folder, threads=self._threads, turns=self._turns)
 
         def make_engine() -> Engine:
             from foundry_runtime.engine.genai.engine import GenaiEngine  # noqa: PLC0415 - see above

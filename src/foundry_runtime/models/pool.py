@@ -14,7 +14,7 @@ import logging
 import math
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import anyio
 from anyio.abc import TaskGroup
@@ -36,7 +36,19 @@ from foundry_runtime.engine.text.prompt import PromptMaker
 from foundry_runtime.engine.worker import Worker
 from foundry_runtime.models.folder import ModelFolder
 
-__all__ = ["LoadFailed", "LoadedModel", "ModelPool", "OpenModel", "ProviderUnavailable"]
+if TYPE_CHECKING:  # a pool without a model for embeddings needs no numpy
+    from foundry_runtime.engine.embed import Embedder
+    from foundry_runtime.engine.text.inputs import InputEncoder
+
+__all__ = [
+    "LoadFailed",
+    "Loaded",
+    "LoadedEncoder",
+    "LoadedModel",
+    "ModelPool",
+    "OpenModel",
+    "ProviderUnavailable",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -64,11 +76,34 @@ class LoadedModel:
         tokenizer = self.prompts.tokenizer
         return TextStream(tokenizer.token_bytes, stop, drop_first_blank=tokenizer.drops_first_blank)
 
+    async def aclose(self) -> None:
+        """Free it; running jobs end with an error."""
+        await self.worker.aclose()
+
+
+@frozen(kw_only=True, eq=False)
+class LoadedEncoder:
+    """A model that gives vectors."""
+
+    folder: ModelFolder
+    embedder: Embedder
+    inputs: InputEncoder
+    provider: str = "cpu"
+    """The execution provider that it runs on."""
+
+    async def aclose(self) -> None:
+        """Free it, once the call that is being computed has ended; later ones end with an error."""
+        await self.embedder.aclose()
+
+
+Loaded = LoadedModel | LoadedEncoder
+"""A model in memory, of either kind."""
+
 
 class OpenModel(Protocol):
     """What loads models."""
 
-    async def __call__(self, folder: ModelFolder, provider: str | None) -> LoadedModel:
+    async def __call__(self, folder: ModelFolder, provider: str | None) -> Loaded:
         """Load a model from its folder; what this raises is the reason given for the failure.
 
         Args:
@@ -87,7 +122,7 @@ class _Wait:
     """What becomes of a lease."""
 
     settled: anyio.Event = field(factory=anyio.Event)
-    model: LoadedModel | None = None
+    model: Loaded | None = None
     reason: str = ""
 
 
@@ -109,7 +144,7 @@ class ModelPool:
         self._lifecycle = Lifecycle(default_ttl)
         self._folders: dict[str, ModelFolder] = {}
         """Of each model as it was when it was last asked for."""
-        self._models: dict[str, LoadedModel] = {}
+        self._models: dict[str, Loaded] = {}
         self._waits: dict[Lease, _Wait] = {}
         self._alarm = math.inf
         """What the timer waits for."""
@@ -119,7 +154,7 @@ class ModelPool:
     @asynccontextmanager
     async def lease(
         self, folder: ModelFolder, *, ttl: float | None = None, provider: str | None = None
-    ) -> AsyncIterator[LoadedModel]:
+    ) -> AsyncIterator[Loaded]:
         """Use a model, loading it if it is not there; it stays as long as the context.
 
         A cancelled caller loses nothing but its place: a load that has begun goes on.
@@ -128,7 +163,7 @@ class ModelPool:
             folder: The model.
             ttl: Seconds that it stays after its last use from now on; `None` leaves that as it is.
             provider: The execution provider to run on. A model that is in use stays where it is: look at
-                `LoadedModel.provider`.
+                `provider` of the model.
 
         Raises:
             LoadFailed: It could not be loaded; the next call tries again.
@@ -197,7 +232,7 @@ class ModelPool:
         model = self._models.get(model_id)
         return None if model is None else model.provider
 
-    def discard(self, model: LoadedModel) -> None:
+    def discard(self, model: Loaded) -> None:
         """Forget a model whose engine is lost: the next request loads it again."""
         if self._models.get(model.folder.id) is model:
             self.unload(model.folder.id, force=True)
@@ -220,7 +255,7 @@ class ModelPool:
             )
 
     @asynccontextmanager
-    async def _hold(self, folder: ModelFolder, lease: Lease) -> AsyncIterator[LoadedModel]:
+    async def _hold(self, folder: ModelFolder, lease: Lease) -> AsyncIterator[Loaded]:
         wait = self._waits[lease] = _Wait()
         self._folders[folder.id] = folder
         try:
@@ -282,10 +317,10 @@ class ModelPool:
                 self._models[folder.id] = model
                 self._perform(self._lifecycle.loaded(folder.id, now, provider=model.provider))
 
-    async def _unload(self, model: LoadedModel) -> None:
+    async def _unload(self, model: Loaded) -> None:
         model_id = model.folder.id
         try:
-            await model.worker.aclose()
+            await model.aclose()
             logger.info("unloaded %s", model_id)
         except Exception:
             logger.exception("closing %s failed", model_id)

@@ -21,16 +21,15 @@ from foundry_runtime.engine.text.messages import template_messages
 from foundry_runtime.engine.text.prompt import Prompt
 from foundry_runtime.models.pool import LoadedModel
 from foundry_serve.generation import (
-    Refusal,
     allowed_output,
     choices_of,
     generate,
     make_prompt,
-    model_for,
     sampling_of,
     stops_of,
 )
 from foundry_serve.handlers.external import relayed
+from foundry_serve.leasing import Refusal, model_for
 from foundry_serve.services import Services
 
 __all__ = ["chat_completions", "chat_prompt"]

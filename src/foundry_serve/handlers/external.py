@@ -1,4 +1,4 @@
-"""Models of other servers: registered, taken back, and their chats relayed.
+"""Models of other servers: registered, taken back, and requests for them relayed.
 
 Knows: that a model which the catalogue has otherwise goes before a registered one of the same name.
 Refuses to know: HTTP, and how a registration is kept.
@@ -6,17 +6,18 @@ Refuses to know: HTTP, and how a registration is kept.
 
 from __future__ import annotations
 
+from typing import Protocol, TypeVar
+
 import anyio.to_thread
 
 from foundry_proto.events import Failure, Request, Response
 from foundry_proto.jsontext import ContentError
-from foundry_proto.messages.chat import ChatCompletionRequest
 from foundry_proto.messages.registration import RegisteredWords, RegisterRequest
 from foundry_runtime.application import Send
 from foundry_runtime.models.registered import ExternalModel
 from foundry_serve.services import Services
 
-__all__ = ["register_model", "relayed", "unregister_model"]
+__all__ = ["Asking", "register_model", "relayed", "unregister_model"]
 
 
 async def register_model(services: Services, request: Request[RegisterRequest], send: Send) -> None:
@@ -45,8 +46,20 @@ async def unregister_model(services: Services, request: Request[None], send: Sen
     await send(Failure(status=404, message=message, param="name", code="model_not_found"))
 
 
-async def relayed(services: Services, request: Request[ChatCompletionRequest], send: Send) -> bool:
-    """Answer a chat whose model another server has; whether this was one."""
+AskingT = TypeVar("AskingT", bound="Asking")
+
+
+class Asking(Protocol):
+    """A request that names a model."""
+
+    @property
+    def model(self) -> str:
+        """Alias or id of the model."""
+        ...
+
+
+async def relayed(services: Services, request: Request[AskingT], send: Send) -> bool:
+    """Answer a request whose model another server has; whether this was one."""
     # On the loop: nearly always no more than a look at whether a small file is there.
     name = request.value.model
     model = services.registered.find(name)
@@ -55,5 +68,5 @@ async def relayed(services: Services, request: Request[ChatCompletionRequest], s
     found = await anyio.to_thread.run_sync(services.catalog.resolve, name)
     if found is None or found.id != model.id or found.path is not None:
         return False
-    await services.relay.chat(model, request, send)
+    await services.relay.answer(model, request, send)
     return True

@@ -1,7 +1,7 @@
 """`POST /v1/chat/completions/tokenizer/encode/count`: what a chat's prompt will cost, without the chat.
 
 Knows: that the count is the same request's `usage.prompt_tokens`, because both make the same prompt.
-Refuses to know: how it is made (`generation.py`).
+Refuses to know: how it is made (`generation.py`), and how a model is had (`leasing.py`).
 
 Choice: the model is loaded, as by the chat that will follow, and counts as used.
 """
@@ -12,8 +12,8 @@ from foundry_proto.events import Request, Response
 from foundry_proto.messages.chat import ChatCompletionRequest
 from foundry_proto.messages.models import TokenCount
 from foundry_runtime.application import Send
-from foundry_serve.generation import Refusal, model_for
 from foundry_serve.handlers.chat import chat_prompt
+from foundry_serve.leasing import Refusal, model_for
 from foundry_serve.services import Services
 
 __all__ = ["count_tokens"]

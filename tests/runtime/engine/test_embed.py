@@ -19,8 +19,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from foundry_runtime.engine.api import EngineLost, ModelLoadError
-from foundry_runtime.engine.embed import Embedder, EmbeddingFailed
+from foundry_runtime.engine.api import EmbeddingFailed, EngineLost, ModelLoadError
+from foundry_runtime.engine.embed import Embedder
 from foundry_runtime.engine.turns import Turns
 from tests.support.llama_reference import LlamaReference
 from tests.support.tiny_encoder import reveal_hidden_states, tiny_encoder, write_encoder_folder

@@ -47,7 +47,7 @@ async def relaying(base_uri: str, **more: Any) -> AsyncIterator[Served]:
         model = ExternalModel(
             id="theirs:1", name=request.value.model, type_name="test", base_uri=base_uri, api_key=key
         )
-        await relay.chat(model, request, send)
+        await relay.answer(model, request, send)
 
     application = Application(Operations([CHAT_COMPLETIONS]), {"chat_completions": chat}, lifespan)
     async with served(application) as server:

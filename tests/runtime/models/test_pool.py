@@ -5,7 +5,7 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from foundry_runtime.models.pool import LoadedModel, LoadFailed, ModelPool, ProviderUnavailable
+from foundry_runtime.models.pool import Loaded, LoadFailed, ModelPool, ProviderUnavailable
 from tests.runtime.models.pooling import Shells, folder, pooled
 from tests.support.serving import until
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.anyio
 
 async def test_all_that_want_a_model_at_once_share_one_load() -> None:
     async with pooled(seconds=0.01) as (pool, shells), anyio.create_task_group() as group:
-        got: list[LoadedModel] = []
+        got: list[Loaded] = []
 
         async def use() -> None:
             async with pool.lease(folder()) as model:
@@ -97,7 +97,7 @@ async def test_a_lease_is_given_back_by_any_exception() -> None:
 
 async def test_force_never_takes_a_model_from_who_uses_it_and_the_next_gets_another() -> None:
     async with pooled() as (pool, shells), anyio.create_task_group() as group:
-        second: list[LoadedModel] = []
+        second: list[Loaded] = []
 
         async def use() -> None:
             async with pool.lease(folder()) as model:
