@@ -14,12 +14,12 @@ from anyio.abc import TaskGroup
 
 from foundry_proto.operations import ALL
 from foundry_runtime.application import Application
-from foundry_runtime.models.catalog import BuiltIn, Catalog
 from foundry_runtime.models.directory import ModelDirectory
 from foundry_runtime.models.external import Relay
 from foundry_runtime.models.pool import ModelPool, OpenModel
-from foundry_runtime.models.registered import RegisteredModels, RegisteredSource
+from foundry_runtime.models.registered import RegisteredModels
 from foundry_runtime.platform import usable_cores
+from foundry_serve.catalog import make_catalog
 from foundry_serve.handlers import HANDLERS
 from foundry_serve.services import Services
 
@@ -49,7 +49,7 @@ def make_application(
         try:
             yield Services(
                 directory=directory,
-                catalog=Catalog(directory, (BuiltIn(), RegisteredSource(registered))),
+                catalog=make_catalog(directory, registered),
                 pool=pool,
                 prompt_threads=CapacityLimiter(usable_cores()),
                 registered=registered,

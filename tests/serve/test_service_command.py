@@ -18,7 +18,7 @@ import pytest
 
 from foundry_runtime.platform import birth_of, kill_process
 from foundry_serve.daemon.state import ServiceFiles, ServiceState
-from tests.support.command import FOUNDRY, environment, foundry, serving
+from tests.support.command import FOUNDRY, call, environment, foundry, serving
 
 NOT_RUNNING = (
     "🔴 Model management service is not running!\n"
@@ -42,10 +42,10 @@ def home(tmp_path: Path) -> Iterator[Path]:
 
 
 def start(home: Path, *options: object) -> tuple[str, int]:
-    done = foundry(home, "service", "start", "--port", 0, *options)
+    done = call(home, "service", "start", "--port", 0, *options)
     started = re.fullmatch(STARTED, done.stdout)
     assert started, done
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.exit_code, done.stderr) == (0, "")
     return started[1], int(started[2])
 
 
@@ -56,9 +56,9 @@ def state_of(home: Path) -> ServiceState:
 
 
 def is_stopped(home: Path) -> bool:
-    done = foundry(home, "service", "status")
+    done = call(home, "service", "status")
     assert re.search(PYTHON_AND_JS, done.stdout) is None
-    return (done.returncode, done.stdout, done.stderr) == (0, NOT_RUNNING, "")
+    return (done.exit_code, done.stdout, done.stderr) == (0, NOT_RUNNING, "")
 
 
 def until(condition: Callable[[], object], *, within: float = 30) -> None:
@@ -69,9 +69,16 @@ def until(condition: Callable[[], object], *, within: float = 30) -> None:
 
 
 def test_status_has_the_address_of_a_service_that_answers_and_no_other(home: Path) -> None:
-    assert is_stopped(home)
+    done = foundry(home, "service", "status")
+    assert (done.returncode, done.stdout, done.stderr) == (0, NOT_RUNNING, "")
+    assert re.search(PYTHON_AND_JS, done.stdout) is None
     assert not home.exists()
-    url, pid = start(home)
+    # It ends only when nobody has its pipes any more: not the service either.
+    done = foundry(home, "service", "start", "--port", 0)
+    started = re.fullmatch(STARTED, done.stdout)
+    assert started
+    assert (done.returncode, done.stderr) == (0, "")
+    url, pid = started[1], int(started[2])
     done = foundry(home, "service", "status", LC_ALL="C", PYTHONUTF8="0", PYTHONIOENCODING="latin-1")
     said = f"🟢 Model management service is running on {url}/openai/status\n"
     assert (done.returncode, done.stdout, done.stderr) == (0, said, "")
@@ -90,17 +97,17 @@ def test_status_has_the_address_of_a_service_that_answers_and_no_other(home: Pat
     connection.close()
     assert birth_of(pid) is None
     assert is_stopped(home)
-    done = foundry(home, "service", "stop")
-    assert (done.returncode, done.stdout) == (0, "🔴 Model management service is not running!\n")
+    again = call(home, "service", "stop")
+    assert (again.exit_code, again.stdout) == (0, "🔴 Model management service is not running!\n")
 
 
 def test_a_second_start_finds_the_first(home: Path) -> None:
     url, pid = start(home)
-    done = foundry(home, "service", "start")
+    done = call(home, "service", "start")
     running = f"🟢 Service is already running on {url}/.\n"
-    assert (done.returncode, done.stdout, done.stderr) == (0, running, "")
-    done = foundry(home, "service", "start", "--drain", 5)
-    assert (done.returncode, done.stdout) == (0, running)
+    assert (done.exit_code, done.stdout, done.stderr) == (0, running, "")
+    done = call(home, "service", "start", "--drain", 5)
+    assert (done.exit_code, done.stdout) == (0, running)
     assert done.stderr == (
         "foundry: it runs with the options that it was started with; "
         "`foundry service restart` gives it others\n"
@@ -152,8 +159,8 @@ def test_a_signal_ends_an_idle_service_at_once(home: Path, number: int, runtime:
 def test_a_taken_port_is_named_and_the_default_one_gives_way(home: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        done = foundry(home, "service", "start", "--port", port)
-        assert (done.returncode, done.stdout) == (1, "")
+        done = call(home, "service", "start", "--port", port)
+        assert (done.exit_code, done.stdout) == (1, "")
         first, *log, last = done.stderr.splitlines()
         assert first == f"foundry: the last lines of {ServiceFiles(home).log}:"
         assert any(
@@ -167,7 +174,7 @@ def test_a_taken_port_is_named_and_the_default_one_gives_way(home: Path) -> None
     except OSError:  # somebody else has it, which is as good
         default = socket.socket()
     with default:
-        done = foundry(home, "service", "start")
+        done = call(home, "service", "start")
     started = re.fullmatch(STARTED, done.stdout)
     assert started
     assert urlsplit(started[1]).port not in (5272, None)
@@ -175,21 +182,21 @@ def test_a_taken_port_is_named_and_the_default_one_gives_way(home: Path) -> None
 
 
 def test_a_start_that_fails_tells_why(home: Path) -> None:
-    done = foundry(home, "service", "start", "--host", "203.0.113.1", "--runtime", "trio")
-    assert (done.returncode, done.stdout) == (1, "")
+    done = call(home, "service", "start", "--host", "203.0.113.1", "--runtime", "trio")
+    assert (done.exit_code, done.stdout) == (1, "")
     assert "cannot listen on 203.0.113.1:5272: " in done.stderr
     assert is_stopped(home)
     home.chmod(0o700)
     (home / "settings.json").write_text("[]")
-    done = foundry(home, "service", "start")
-    assert (done.returncode, done.stdout) == (1, "")
+    done = call(home, "service", "start")
+    assert (done.exit_code, done.stdout) == (1, "")
     assert done.stderr == f"foundry: {home / 'settings.json'}: expected an object, got []\n"
 
 
 def test_a_restart_keeps_the_options_that_it_is_not_given(home: Path) -> None:
     url, pid = start(home, "--drain", 3, "--cachedir", home / "elsewhere")
     port = urlsplit(url).port
-    done = foundry(home, "service", "restart", "--port", port, "--verbose")
+    done = call(home, "service", "restart", "--port", port, "--verbose")
     restarted = re.fullmatch(STARTED, done.stdout)
     assert restarted
     assert restarted[1] == url
@@ -197,42 +204,42 @@ def test_a_restart_keeps_the_options_that_it_is_not_given(home: Path) -> None:
     assert (state.pid, state.options.drain, state.options.verbose) == (int(restarted[2]), 3, True)
     assert state.model_dir_path == str(home / "elsewhere")
     assert state.pid != pid
-    foundry(home, "service", "stop")
-    done = foundry(home, "service", "restart", "--port", 0)
+    call(home, "service", "stop")
+    done = call(home, "service", "restart", "--port", 0)
     assert re.fullmatch(STARTED, done.stdout)
     assert state_of(home).options.drain == 10
 
 
 def test_a_server_in_the_foreground_is_the_service(home: Path) -> None:
     with serving(home) as (server, port):
-        status = foundry(home, "service", "status", "--json")
+        status = call(home, "service", "status", "--json")
         described = json.loads(status.stdout)
         assert described["running"]
         assert (described["pid"], described["log"]) == (server.pid, None)
         assert described["endpoints"][0] == f"http://127.0.0.1:{port}"
         with serving(home) as (_, other):  # another one does not take its place
             assert other != port
-            assert json.loads(foundry(home, "service", "status", "--json").stdout) == described
-        done = foundry(home, "service", "stop")
-        assert (done.returncode, done.stdout) == (0, "🔴 Service is stopped.\n")
+            assert json.loads(call(home, "service", "status", "--json").stdout) == described
+        done = call(home, "service", "stop")
+        assert (done.exit_code, done.stdout) == (0, "🔴 Service is stopped.\n")
         assert server.wait(10) == 0
-    assert json.loads(foundry(home, "service", "status", "--json").stdout) == {"running": False}
+    assert json.loads(call(home, "service", "status", "--json").stdout) == {"running": False}
 
 
 def test_diagnosis_says_what_runs_where_and_why(home: Path) -> None:
-    done = foundry(home, "service", "diag", "--logs")
+    done = call(home, "service", "diag", "--logs")
     log = ServiceFiles(home).log
-    assert (done.returncode, done.stdout) == (0, "")
+    assert (done.exit_code, done.stdout) == (0, "")
     assert done.stderr == f"foundry: there is no log yet at {log}\n"
     url, pid = start(home)
-    done = foundry(home, "service", "diag")
+    done = call(home, "service", "diag")
     facts = dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
     assert (facts["process"], facts["home"], facts["log"]) == (str(pid), str(home), str(log))
     assert facts["service"].startswith("is running since ")
     assert facts["endpoints"].startswith(url)
-    assert json.loads(foundry(home, "service", "diag", "--json").stdout) == facts
-    lines = foundry(home, "service", "diag", "--logs").stdout.splitlines()
+    assert json.loads(call(home, "service", "diag", "--json").stdout) == facts
+    lines = call(home, "service", "diag", "--logs").stdout.splitlines()
     assert lines == log.read_text("utf-8").splitlines()
     assert any(line.endswith(f"serving the models in {home / 'cache' / 'models'}") for line in lines)
-    last = foundry(home, "service", "diag", "--logs", "--lines", 1, "--json").stdout
+    last = call(home, "service", "diag", "--logs", "--lines", 1, "--json").stdout
     assert json.loads(last) == lines[-1:]

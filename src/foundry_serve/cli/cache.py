@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import secrets
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 import anyio
 import click
 
-from foundry_runtime.models.catalog import Catalog
+from foundry_proto.operations.models import LOADED_MODELS
+from foundry_runtime.client import Client
 from foundry_runtime.models.directory import ModelDirectory
 from foundry_runtime.models.settings import BadSettings, write_models_folder
+from foundry_serve.catalog import make_catalog
+from foundry_serve.cli.asking import service_files
 from foundry_serve.cli.drawing import show_table
 from foundry_serve.cli.terminal import fail, json_option, models_on_disk, print_json, warn
 from foundry_serve.daemon import control
@@ -36,7 +40,7 @@ def location(as_json: bool) -> None:
 @json_option
 def list_(as_json: bool) -> None:
     """List the models that are on this machine."""
-    models = [model for model in Catalog(models_on_disk()).models() if model.cached]
+    models = [model for model in make_catalog(models_on_disk()).models() if model.path is not None]
     if as_json:
         print_json(
             [
@@ -56,9 +60,11 @@ def list_(as_json: bool) -> None:
 def remove(name: str) -> None:
     """Remove MODEL from this machine."""
     directory = models_on_disk()
-    model = Catalog(directory).resolve(name)
+    model = make_catalog(directory).resolve(name)
     if model is None or model.path is None:
         fail(f"Model {name} was not found in the local cache.")
+    if model.id in anyio.run(_loaded, service_files()):
+        fail(f"the service has {model.id} in memory; unload it first: foundry model unload {model.id}")
     try:
         _remove(model.path, directory)
     except OSError as error:
@@ -81,6 +87,15 @@ def cd(path: Path) -> None:
     found = anyio.run(control.find, ServiceFiles(home))
     if found is not None and found.state.model_dir_path != str(models):
         warn(f"the service still uses {found.state.model_dir_path}, until `foundry service restart`")
+
+
+async def _loaded(files: ServiceFiles) -> Sequence[str]:
+    """The models in the service's memory, if it runs."""
+    found = await control.find(files)
+    if found is None or found.problem is not None:
+        return ()
+    async with Client(found.state.endpoints[0]) as client:
+        return await client.call(LOADED_MODELS)
 
 
 def _remove(folder: Path, directory: ModelDirectory) -> None:

@@ -11,11 +11,11 @@ import anyio
 import click
 
 from foundry_runtime.download.work import Progress
-from foundry_runtime.models.catalog import Catalog
 from foundry_runtime.models.default import ensure_default_model, is_default
 from foundry_runtime.models.directory import ModelDirectory
 from foundry_runtime.models.folder import BadModelFolder, ModelFolder
 from foundry_runtime.models.importing import import_model
+from foundry_serve.catalog import make_catalog
 from foundry_serve.cli.drawing import progress_bar
 from foundry_serve.cli.terminal import fail, models_on_disk, runtime_option, warn
 from foundry_serve.serving import Runtime
@@ -37,7 +37,7 @@ def download(name: str, runtime: Runtime) -> None:
     """Get MODEL, unless it is on this machine."""
     directory = models_on_disk()
     try:
-        folder = Catalog(directory).folder(name) or fetch(name, directory, runtime)
+        folder = make_catalog(directory).folder(name) or fetch(name, directory, runtime)
     except BadModelFolder as error:
         fail(str(error))
     click.echo(f"{folder.id} is in {folder.path}")

@@ -8,8 +8,8 @@ from typing import Final
 
 import click
 
-from foundry_runtime.models.catalog import Catalog
 from foundry_runtime.models.description import CatalogModel
+from foundry_serve.catalog import make_catalog
 from foundry_serve.cli.drawing import show_table
 from foundry_serve.cli.terminal import fail, json_option, models_on_disk, print_json
 
@@ -49,7 +49,7 @@ def list_(filters: Sequence[tuple[str, str]], as_json: bool) -> None:
     """List the models that there are, and say which of them are on this machine."""
     models = [
         model
-        for model in Catalog(models_on_disk()).models()
+        for model in make_catalog(models_on_disk()).models()
         if all(wanted in map(str.casefold, _FILTERS[name](model)) for name, wanted in filters)
     ]
     if as_json:
@@ -81,7 +81,7 @@ def _row(model: CatalogModel, *, first: bool) -> Sequence[str]:
 @json_option
 def info(name: str, with_license: bool, as_json: bool) -> None:
     """Say what is known about MODEL."""
-    model = Catalog(models_on_disk()).resolve(name)
+    model = make_catalog(models_on_disk()).resolve(name)
     if model is None:
         fail(f"Model {name} was not found in the catalog or local cache.")
     if as_json:

@@ -37,6 +37,8 @@ def foundry() -> None:
         "download": f"{_HERE}.getting:download",
         "import": f"{_HERE}.getting:import_",
         "run": f"{_HERE}.run:run",
+        "load": f"{_HERE}.loading:load",
+        "unload": f"{_HERE}.loading:unload",
     },
     aliases={"ls": "list"},
 )
@@ -51,8 +53,10 @@ def model() -> None:
         "stop": f"{_HERE}.service:stop",
         "restart": f"{_HERE}.service:restart",
         "status": f"{_HERE}.service:status",
+        "ps": f"{_HERE}.loading:ps",
         "diag": f"{_HERE}.diagnosis:diag",
     },
+    aliases={"list": "ps"},
 )
 def service() -> None:
     """Start, stop and look at the server in the background."""

@@ -11,10 +11,10 @@ import click
 from foundry_proto.messages.chat import ChatCompletionRequest, ChatMessage, StreamOptions, SystemMessage
 from foundry_proto.sentinels import ABSENT
 from foundry_runtime.client import ServerFailure
-from foundry_runtime.models.catalog import Catalog
 from foundry_runtime.models.folder import BadModelFolder
 from foundry_runtime.models.loading import ModelOpener
 from foundry_serve.app import make_application
+from foundry_serve.catalog import make_catalog
 from foundry_serve.cli.chat import chat_in_memory, converse
 from foundry_serve.cli.getting import fetch
 from foundry_serve.cli.terminal import NumberRange, fail, models_on_disk, runtime_option
@@ -53,7 +53,7 @@ def run(
     prepare_process()
     directory = models_on_disk()
     try:
-        folder = Catalog(directory).folder(name) or fetch(name, directory, runtime)
+        folder = make_catalog(directory).folder(name) or fetch(name, directory, runtime)
     except BadModelFolder as error:
         fail(str(error))
 
