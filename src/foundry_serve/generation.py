@@ -16,6 +16,7 @@ Refuses to know: any request's form: handlers say what to generate, and an `Answ
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -27,7 +28,7 @@ from foundry_proto.exchange import Answer
 from foundry_proto.jsontext import ContentError
 from foundry_proto.sentinels import Maybe
 from foundry_runtime.application import Send
-from foundry_runtime.engine.api import EngineLost, FinishReason, Job, Refused, Sampling
+from foundry_runtime.engine.api import EngineLost, FinishReason, Job, Overloaded, Refused, Sampling
 from foundry_runtime.engine.driver import Broken, Delta, Done
 from foundry_runtime.engine.text.prompt import Prompt
 from foundry_runtime.engine.text.template import ConversationRefused, TemplateError
@@ -186,6 +187,15 @@ def _broken(error: Exception) -> Failure:
             # An engine knows of no messages, but when the prompt is too long they are to blame.
             param = "messages" if error.code == "context_length_exceeded" else error.param
             return Failure(status=400, message=str(error), param=param, code=error.code)
+        case Overloaded():
+            wait = f"{max(1, math.ceil(error.retry_after))}".encode()
+            return Failure(
+                status=503,
+                message=str(error),
+                type="server_error",
+                code="overloaded",
+                headers=((b"retry-after", wait),),
+            )
         case EngineLost():
             return Failure(status=503, message=f"the model's engine is gone: {error}", type="server_error")
         case _:

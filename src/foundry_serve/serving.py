@@ -22,6 +22,7 @@ from attrs import frozen
 
 from foundry_proto.wire import Wire
 from foundry_runtime.models.directory import ModelDirectory
+from foundry_runtime.models.engines import EngineKind
 from foundry_runtime.platform import port_holder, return_large_memory_at_once, stop_requests
 from foundry_runtime.server import serve as serve_application
 from foundry_runtime.transport import Listener, open_tcp_listeners
@@ -48,6 +49,8 @@ class ServeOptions:
     """`None` is the default port, or a free one where that is taken; 0 is a free one."""
     threads: int | None = None
     """Threads that compute for each model; `None` is the usable cores."""
+    engine: EngineKind = "auto"
+    """What generates."""
     drain: float = 10.0
     """Seconds that running answers have when the server stops."""
     allow_shutdown: bool = False
@@ -114,7 +117,7 @@ async def _serve(options: ServeOptions, directory: ModelDirectory, stages: Stage
         prepare_process()
         application = make_application(
             directory,
-            ModelOpener(threads=options.threads),
+            ModelOpener(threads=options.threads, engine=options.engine),
             endpoints=endpoints,
             stop=bell.ring if options.allow_shutdown else None,
         )

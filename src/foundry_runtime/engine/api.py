@@ -61,7 +61,16 @@ class Refused(Exception):
 
 
 class Overloaded(Exception):
-    """A job that cannot run now, since too many wait, found at `admit`: becomes a 503, to be tried again."""
+    """A job that cannot run now, since too many wait, found at `admit`: becomes a 503, to be tried again.
+
+    Args:
+        message: For the client.
+        retry_after: Seconds after which there may be room.
+    """
+
+    def __init__(self, message: str, *, retry_after: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class EngineLost(Exception):

@@ -2,7 +2,7 @@
 
 Knows: which parts make a model that answers, which one that gives vectors, and that none of them is loaded on
 the event loop.
-Refuses to know: when a model is needed (`pool.py`).
+Refuses to know: when a model is needed (`pool.py`), and which engine is for which (`engines.py`).
 
 The engines' packages are imported when a model is opened, not with this module.
 """
@@ -10,18 +10,20 @@ The engines' packages are imported when a model is opened, not with this module.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
 import anyio.to_thread
 
-from foundry_runtime.engine.api import Engine, ModelLoadError
+from foundry_runtime.engine.api import ModelLoadError
 from foundry_runtime.engine.text.inputs import InputEncoder
 from foundry_runtime.engine.text.prompt import PromptMaker
 from foundry_runtime.engine.text.template import ChatTemplate
 from foundry_runtime.engine.text.tokenizer import Tokenizer
 from foundry_runtime.engine.turns import Turns
 from foundry_runtime.engine.worker import EngineWorker
+from foundry_runtime.models.engines import EngineKind, make_engine
 from foundry_runtime.models.folder import ModelFolder
 from foundry_runtime.models.pool import Loaded, LoadedEncoder, LoadedModel
 from foundry_runtime.platform import return_freed_memory
@@ -64,14 +66,16 @@ async def open_encoder(
 
 
 class ModelOpener:
-    """Opens model folders, those that answer with the onnxruntime-genai engine; an `OpenModel`.
+    """Opens model folders; an `OpenModel`.
 
     Args:
         threads: Threads that compute for each model; by default the cores that the process may use.
+        engine: What generates.
     """
 
-    def __init__(self, *, threads: int | None = None) -> None:
+    def __init__(self, *, threads: int | None = None, engine: EngineKind = "auto") -> None:
         self._threads = threads
+        self._engine: EngineKind = engine
         self._turns = Turns()
 
     async def providers(self) -> Sequence[str]:
@@ -97,11 +101,6 @@ class ModelOpener:
         if folder.task == "embeddings":
             return await open_encoder(folder, threads=self._threads, turns=self._turns)
 
-        def make_engine() -> Engine:
-            from foundry_runtime.engine.genai.engine import GenaiEngine  # noqa: PLC0415 - see above
-
-            return GenaiEngine(folder.path, threads=self._threads)
-
         def make_prompts() -> PromptMaker:
             tokenizer = Tokenizer.load(folder.path, rows=folder.vocab_size)
             return_freed_memory()  # parsing took half as much again as what stays
@@ -109,5 +108,9 @@ class ModelOpener:
 
         # One after the other: at once they would only share the same cores.
         prompts = await anyio.to_thread.run_sync(make_prompts)
-        worker = await EngineWorker.start(make_engine, name=folder.id, turns=self._turns)
+        worker = await EngineWorker.start(
+            partial(make_engine, folder, self._engine, threads=self._threads),
+            name=folder.id,
+            turns=self._turns,
+        )
         return LoadedModel(folder=folder, worker=worker, prompts=prompts)

@@ -39,6 +39,13 @@ _OPTIONS: Final = (
     ),
     click.option("--threads", type=click.IntRange(1), help="Threads per model; by default the usable cores."),
     click.option(
+        "--engine",
+        type=click.Choice(["auto", "batched", "genai"]),
+        default=_DEFAULTS.engine,
+        show_default=True,
+        help="What generates: many answers in one pass, or onnxruntime-genai's own generator.",
+    ),
+    click.option(
         "--drain",
         default=_DEFAULTS.drain,
         show_default=True,

@@ -191,7 +191,10 @@ class BatchedEngine:
                 code="context_length_exceeded",
             )
         if len(self._waiting) >= self._max_waiting:
-            raise Overloaded(f"{self._max_waiting} requests are waiting for this model already")
+            work = self._schedule.seconds(sum(one.remaining for one in self._waiting.values()))
+            raise Overloaded(
+                f"{self._max_waiting} requests are waiting for this model already", retry_after=work
+            )
         self._waiting[job] = sequence
 
     def cancel(self, job: Job) -> None:

@@ -63,8 +63,7 @@ class Schedule:
 
     def first(self, prompts: Iterable[WaitingT]) -> WaitingT | None:
         """The prompt that comes next; of equals the one that stands first. `None` without prompts."""
-        speed = self._speed.tokens_per_second or _CAUTIOUS_SPEED
-        return min(prompts, key=lambda prompt: prompt.arrived + prompt.remaining / speed, default=None)
+        return min(prompts, key=lambda prompt: prompt.arrived + self.seconds(prompt.remaining), default=None)
 
     def slice(self, remaining: int, *, running: int) -> int:
         """How many of a prompt's remaining tokens to compute in this step.
@@ -75,6 +74,10 @@ class Schedule:
         """
         seconds = self._beside - self._decode if running else self._alone
         return slice_length(remaining, max(seconds, 0.0) * self._speed.tokens_per_second)
+
+    def seconds(self, tokens: int) -> float:
+        """How long so many tokens of prompts will take with nothing beside them."""
+        return tokens / (self._speed.tokens_per_second or _CAUTIOUS_SPEED)
 
     def prefilled(self, tokens: int, seconds: float) -> None:
         """Learn how long a slice took."""

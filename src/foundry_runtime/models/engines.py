@@ -1,0 +1,49 @@
+"""Which engine drives which model.
+
+Knows: what each engine is for, and the order in which they are tried.
+Refuses to know: how they work. Their packages are imported when a model is loaded, not with this module.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Literal
+
+from foundry_runtime.engine.api import Engine, ModelLoadError
+from foundry_runtime.models.folder import ModelFolder
+
+__all__ = ["EngineKind", "make_engine"]
+
+logger = logging.getLogger(__name__)
+
+EngineKind = Literal["auto", "batched", "genai"]
+"""`batched` drives onnxruntime directly, many jobs in one pass: for plain decoders on the processor. `genai`
+drives onnxruntime-genai's own generator, one for each job: for whatever that package knows. `auto` takes the
+first where it can serve, and the second elsewhere."""
+
+
+def make_engine(folder: ModelFolder, kind: EngineKind = "auto", *, threads: int | None = None) -> Engine:
+    """Load a model into its engine; takes its time, and belongs into the thread that owns the engine.
+
+    Args:
+        folder: The model.
+        kind: Which engine.
+        threads: Threads that compute; by default the cores that the process may use.
+
+    Raises:
+        ModelLoadError: The folder holds no model that can be loaded here, or not by this engine.
+    """
+    from foundry_runtime.engine.batched.engine import BatchedEngine  # noqa: PLC0415 - see above
+    from foundry_runtime.engine.batched.layout import NotBatchable  # noqa: PLC0415
+    from foundry_runtime.engine.genai.engine import GenaiEngine  # noqa: PLC0415
+
+    if kind != "genai":
+        try:
+            return BatchedEngine(folder.path, threads=threads)
+        except NotBatchable as error:
+            if kind == "batched":
+                raise ModelLoadError(f"{folder.path}: not for the batched engine: {error}") from error
+            logger.warning("%s is driven by onnxruntime-genai's own generator: %s", folder.id, error)
+        except FileNotFoundError:
+            pass  # the other one says what is missing
+    return GenaiEngine(folder.path, threads=threads)
