@@ -45,7 +45,7 @@ def test_only_a_state_that_nobody_stands_behind_is_removed(files: ServiceFiles) 
     files.write(STATE)
     files.clean()
     assert files.read() == STATE
-    files.write(evolve(STATE, pid=os.getppid()))  # with another's birth
+    files.write(evolve(STATE, pid=os.getppid(), birth="earlier"))
     files.retract()
     assert files.state.exists()
     claim = files.claim()
