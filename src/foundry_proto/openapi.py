@@ -79,8 +79,12 @@ def openapi_document(operations: Operations) -> OpenAPIDocument:
     )
 
 
-def _written(operation: _Row) -> tuple[Any, ...]:
-    return operation.response, operation.item, _ERRORS[operation.errors]
+def _written(operation: _Row) -> list[Any]:
+    """The types that its answers are made of."""
+    found = [operation.response, _ERRORS[operation.errors]]
+    if operation.stream is not None:
+        operation.stream.schema(operation.item, found.append)
+    return found
 
 
 def _operation(operation: _Row, method: str, schemas: Schemas) -> Schema:
@@ -131,6 +135,7 @@ def _success(operation: _Row, schemas: Schemas) -> Schema:
         content[_JSON] = {"schema": schemas.of(operation.response, "written")}
     if operation.stream is not None:
         media = operation.stream.media_type.partition(b";")[0].decode()
-        # OpenAPI 3.1 has no word for the items of a stream.
-        content[media] = {"schema": {"type": "string"}, "x-items": schemas.of(operation.item, "written")}
+        content[media] = {
+            "schema": operation.stream.schema(operation.item, lambda tp: schemas.of(tp, "written"))
+        }
     return {"description": "OK", "content": content} if content else {"description": "OK"}

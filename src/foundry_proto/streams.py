@@ -13,6 +13,7 @@ A format is one object; the row of an operation names it. Here:
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol, cast
 
 from attrs import define, field
@@ -21,7 +22,7 @@ from foundry_proto.codec import encode, structure
 from foundry_proto.errors import RemoteProtocolError
 from foundry_proto.events import Failure, StreamEnd, StreamItem
 from foundry_proto.jsontext import ContentError, load_json
-from foundry_proto.messages.errors import error_body, read_failure
+from foundry_proto.messages.errors import ErrorBody, error_body, read_failure
 from foundry_proto.progress import (
     DownloadResult,
     Progress,
@@ -67,6 +68,15 @@ class StreamFormat(Protocol):
     @property
     def final_pause(self) -> float:
         """Seconds to wait before the last write, for clients that take one read for one piece."""
+        ...
+
+    def schema(self, item: type[Any], of: Callable[[type[Any]], object]) -> Mapping[str, object]:
+        """Describe a stream of such items in JSON Schema: one event of it, or else the whole text.
+
+        Args:
+            item: The class of an item.
+            of: Gives the schema of a message class.
+        """
         ...
 
     def encode_item(self, value: object) -> bytes:
@@ -143,6 +153,13 @@ class _SSEJson:
     media_type: Final = b"text/event-stream"
     final_pause: Final = 0.0
 
+    def schema(self, item: type[Any], of: Callable[[type[Any]], object]) -> Mapping[str, object]:
+        # OpenAPI 3.1 has no word for the items of a stream; tools take this for one event.
+        content = {"anyOf": [of(item), of(ErrorBody)]}
+        message = {"contentMediaType": "application/json", "contentSchema": content}
+        data = {"type": "string", "anyOf": [{"const": "[DONE]"}, message]}
+        return {"type": "object", "properties": {"data": data}, "required": ["data"]}
+
     def encode_item(self, value: object) -> bytes:
         return encode_data(value if isinstance(value, bytes) else encode(value))
 
@@ -192,6 +209,9 @@ class _ProgressLines:
     # One client takes what a single read gives either for progress or for the result: on a loaded machine
     # shorter pauses let the two come together.
     final_pause: Final = 0.2
+
+    def schema(self, item: type[Any], of: Callable[[type[Any]], object]) -> Mapping[str, object]:  # noqa: ARG002 - no JSON
+        return {"type": "string"}
 
     def encode_item(self, value: object) -> bytes:
         return encode_progress(cast("ProgressEvent", value))

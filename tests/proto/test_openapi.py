@@ -63,12 +63,28 @@ def test_a_row_answers_with_what_it_says_and_with_what_follows_from_it() -> None
     }
 
 
-def test_a_stream_is_a_text_whose_items_are_named() -> None:
+def test_a_stream_of_events_is_described_by_one_of_them() -> None:
+    answers = described()["paths"]["/v1/chat/completions"]["post"]["responses"]
+    content = {
+        "anyOf": [
+            {"$ref": "#/components/schemas/ChatCompletionChunk"},
+            {"$ref": "#/components/schemas/ErrorBody"},
+        ]
+    }
+    message = {"contentMediaType": "application/json", "contentSchema": content}
+    assert answers["200"]["content"]["text/event-stream"]["schema"] == {
+        "type": "object",
+        "properties": {"data": {"type": "string", "anyOf": [{"const": "[DONE]"}, message]}},
+        "required": ["data"],
+    }
+
+
+def test_any_other_stream_is_a_text() -> None:
     answers = described()["paths"]["/v1/copies"]["post"]["responses"]
     widget = {"$ref": "#/components/schemas/Widget"}
     assert answers["200"]["content"] == {
         "application/json": {"schema": widget},
-        "text/plain": {"schema": {"type": "string"}, "x-items": widget},
+        "text/plain": {"schema": {"type": "string"}},
     }
     failure = answers["400"]["content"]["application/json"]["schema"]
     assert failure == {"$ref": "#/components/schemas/ErrorBody"}

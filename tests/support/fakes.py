@@ -6,6 +6,7 @@ path, and a stream whose last piece needs a write of its own.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from types import NoneType
 from typing import Any, Literal
 
@@ -89,6 +90,9 @@ class _LinesDecoder:
 class _Lines:
     media_type = b"text/plain; charset=utf-8"
     final_pause = 0.15
+
+    def schema(self, item: type[Any], of: Callable[[type[Any]], object]) -> Mapping[str, object]:
+        return {"type": "string"}
 
     def encode_item(self, value: object) -> bytes:
         return (value if isinstance(value, bytes) else encode(value)) + b"\n"

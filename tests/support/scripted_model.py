@@ -39,12 +39,14 @@ class ScriptedModels:
     failures: list[Exception] = field(factory=list)
     """Raised by the next loads, one each."""
     step_seconds: float = 0.0
+    available: Sequence[str] = ("cpu",)
+    """The execution providers that are there."""
     loads: int = 0
     jobs: list[Job] = field(factory=list)
     engines: list[ScriptedEngine] = field(factory=list)
 
     async def providers(self) -> Sequence[str]:
-        return ("cpu",)
+        return self.available
 
     async def __call__(self, folder: ModelFolder, provider: str | None) -> Loaded:
         self.loads += 1
