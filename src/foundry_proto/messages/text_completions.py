@@ -14,7 +14,7 @@ from typing import Annotated, ClassVar, Final, Literal
 
 from attrs import frozen
 
-from foundry_proto.messages.chat import Count, Penalty, Seed, StreamOptions
+from foundry_proto.messages.chat import Count, Penalty, RepetitionPenalty, Seed, StreamOptions, TopK
 from foundry_proto.messages.completions import Usage
 from foundry_proto.messages.inputs import TokenIds
 from foundry_proto.sentinels import ABSENT, Maybe
@@ -76,8 +76,10 @@ class TextCompletionRequest:
     seed: Maybe[Seed] = ABSENT
     user: Maybe[str] = ABSENT
     metadata: Maybe[Mapping[str, object]] = ABSENT
-    top_k: Maybe[Annotated[int, Between(0, 2**31 - 1)]] = ABSENT
-    """How many of the likeliest tokens are kept; 0 keeps all."""
+    top_k: Maybe[TopK] = ABSENT
+    min_p: Maybe[Annotated[float, Between(0, 1)]] = ABSENT
+    """Keeps the tokens whose probability is at least this part of the likeliest one's."""
+    repetition_penalty: Maybe[RepetitionPenalty] = ABSENT
     random_seed: Maybe[Seed] = ABSENT
     """Another name for `seed`, which counts where both are given."""
     ep: Maybe[str] = ABSENT
