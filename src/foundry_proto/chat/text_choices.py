@@ -19,6 +19,7 @@ from attrs import define, field, frozen
 from foundry_proto.errors import LocalProtocolError
 from foundry_proto.jsontext import ContentError
 from foundry_proto.messages.completions import PromptTokensDetails, TokenLogprob, Usage
+from foundry_proto.messages.inputs import each_of
 from foundry_proto.messages.text_completions import MAX_CHOICES, TextCompletionRequest, TextLogprobs
 from foundry_proto.sentinels import Absent, Maybe
 
@@ -52,8 +53,7 @@ def shape_of(request: TextCompletionRequest) -> TextShape:
     Raises:
         ContentError: What the request asks for does not go together.
     """
-    prompt = request.prompt
-    prompts = 1 if isinstance(prompt, str) or isinstance(prompt[0], int) else len(prompt)
+    prompts = len(each_of("prompt", request.prompt))
     logprobs = None if isinstance(request.logprobs, Absent) else request.logprobs
     given = request.n or 1
     generated = request.best_of or given

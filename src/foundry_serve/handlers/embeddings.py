@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import NoReturn, cast
+from typing import NoReturn
 
 import anyio.to_thread
 
 from foundry_proto.events import Failure, Request, Response
 from foundry_proto.messages.embeddings import EmbeddingRequest
+from foundry_proto.messages.inputs import each_of
 from foundry_proto.vectors import encode_embeddings
 from foundry_runtime.application import Send
 from foundry_runtime.engine.admission import check_ids
@@ -67,40 +68,28 @@ async def _embed(services: Services, body: EmbeddingRequest) -> bytes:
 
 def _token_ids(model: LoadedEncoder, body: EmbeddingRequest) -> Sequence[Sequence[int]]:
     """The inputs' token ids, each of them known to be what the model can read."""
-    given = body.input
-    if isinstance(given, str):
-        inputs = _encode(model, [given], ["input"])
-        return _checked(model, inputs, ["input"])
-    if isinstance(given[0], int):
-        return _checked(model, [cast("Sequence[int]", given)], ["input"])
-    names = [f"input[{index}]" for index in range(len(given))]
-    if isinstance(given[0], str):
-        return _checked(model, _encode(model, cast("Sequence[str]", given), names), names)
-    return _checked(model, cast("Sequence[Sequence[int]]", given), names)
-
-
-def _encode(model: LoadedEncoder, texts: Sequence[str], names: Sequence[str]) -> Sequence[Sequence[int]]:
-    for text, name in zip(texts, names, strict=True):
-        if not text:
+    given = each_of("input", body.input)
+    for name, one in given:
+        if not one:
             _refuse(f"{name}: expected a text that is not empty, got an empty one", name)
-    return model.inputs.encode(texts)
-
-
-def _checked(
-    model: LoadedEncoder, inputs: Sequence[Sequence[int]], names: Sequence[str]
-) -> Sequence[Sequence[int]]:
-    most = model.folder.context_length
-    for ids, name in zip(inputs, names, strict=True):
-        if not ids:
-            _refuse(f"{name}: expected at least 1 token, got none", name)
-        if len(ids) > most:
-            message = f"{name}: expected at most {most} tokens, which is the model's context, got {len(ids)}"
-            _refuse(message, name, code="context_length_exceeded")
-        try:
-            check_ids(ids, name, vocabulary=model.folder.vocab_size)
-        except Refused as error:
-            _refuse(str(error), error.param or name)
+    encoded = iter(model.inputs.encode([one for _, one in given if isinstance(one, str)]))
+    inputs = [next(encoded) if isinstance(one, str) else one for _, one in given]
+    for (name, _), ids in zip(given, inputs, strict=True):
+        _check(model, name, ids)
     return inputs
+
+
+def _check(model: LoadedEncoder, name: str, ids: Sequence[int]) -> None:
+    most = model.folder.context_length
+    if not ids:
+        _refuse(f"{name}: expected at least 1 token, got none", name)
+    if len(ids) > most:
+        message = f"{name}: expected at most {most} tokens, which is the model's context, got {len(ids)}"
+        _refuse(message, name, code="context_length_exceeded")
+    try:
+        check_ids(ids, name, vocabulary=model.folder.vocab_size)
+    except Refused as error:
+        _refuse(str(error), error.param or name)
 
 
 def _refuse(message: str, param: str, *, code: str | None = None) -> NoReturn:
