@@ -27,6 +27,7 @@ import attrs
 import click
 import pytest
 
+from foundry_proto.chat.markup import FAMILIES
 from foundry_proto.codec import structure
 from foundry_proto.connection import ClientConnection, Limits
 from foundry_proto.exchange import MAX_QUERY_WORDS
@@ -380,6 +381,17 @@ def test_the_readme_says_of_every_route_whether_it_is_offered() -> None:
     offered = {path for paths, text in rows for path in paths if text != "not yet"}
     assert offered == {operation.path for operation in ALL}
     assert {path for paths, text in rows for path in paths if text == "not yet"} >= set(ALL.not_yet)
+
+
+def test_every_family_of_markers_has_its_row_with_its_signs() -> None:
+    rows = {row[0]: row for row in table(DOCS / "tools.md", "family")}
+    assert list(rows) == [family.name for family in FAMILIES]
+    for family in FAMILIES:
+        _, signs, told = (cell.replace("\\", "") for cell in rows[family.name])
+        assert signs == ", ".join(f"`{sign}`" for sign in family.signs)
+        for block in family.markup.calls:
+            assert f"`{block.begin.removesuffix(block.keeps)}`" in told
+            assert block.end is None or f"`{block.end}`" in told
 
 
 def codes_in_the_source() -> Iterator[tuple[str, str | None]]:

@@ -17,7 +17,7 @@ Refuses to know: any request's form: handlers say what to generate, and an `Answ
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
 import anyio.to_thread
@@ -25,7 +25,7 @@ from attrs import evolve
 
 from foundry_proto.events import Failure
 from foundry_proto.exchange import Answer
-from foundry_proto.jsontext import ContentError
+from foundry_proto.messages.completions import TokenLogprob
 from foundry_proto.sentinels import Maybe
 from foundry_runtime.application import Send
 from foundry_runtime.engine.api import EngineLost, FinishReason, Job, Overloaded, Refused, Sampling
@@ -35,7 +35,8 @@ from foundry_runtime.engine.text.template import ConversationRefused, TemplateEr
 from foundry_runtime.models.folder import ModelFolder
 from foundry_runtime.models.pool import LoadedModel
 from foundry_runtime.models.sampling import SamplingRequest, sampling_for
-from foundry_serve.leasing import Refusal
+from foundry_serve.leasing import Refusal, refusing
+from foundry_serve.logprobs import LogprobTeller
 from foundry_serve.services import Services
 
 __all__ = [
@@ -52,8 +53,11 @@ __all__ = [
 class Answering(Protocol):
     """An answer in the making: what is sent when a choice gets text, and when it ends."""
 
-    def text(self, index: int, text: str, /) -> Sequence[Answer]:
-        """Take a choice's next text; gives what to send now."""
+    def text(
+        self, index: int, text: str, /, *, tokens: int, logprobs: Sequence[TokenLogprob]
+    ) -> Sequence[Answer]:
+        """Take a choice's next text, the number of its tokens, and where they were asked for their logprobs;
+        gives what to send now."""
         ...
 
     def finish(
@@ -76,10 +80,8 @@ def sampling_of(body: SamplingRequest, folder: ModelFolder) -> Sampling:
     Raises:
         Refusal: What a property says is no token id, or no number.
     """
-    try:
+    with refusing():
         return sampling_for(body, folder.search)
-    except ContentError as error:
-        raise Refusal(Failure(status=400, message=str(error), param=error.param)) from error
 
 
 async def make_prompt(services: Services, make: Callable[[], Prompt]) -> Prompt:
@@ -89,9 +91,8 @@ async def make_prompt(services: Services, make: Callable[[], Prompt]) -> Prompt:
         Refusal: The messages are not what the model can read, or its chat template failed.
     """
     try:
-        return await anyio.to_thread.run_sync(make, limiter=services.prompt_threads)
-    except ContentError as error:
-        raise Refusal(Failure(status=400, message=str(error), param=error.param)) from error
+        with refusing():
+            return await anyio.to_thread.run_sync(make, limiter=services.prompt_threads)
     except ConversationRefused as error:
         raise Refusal(Failure(status=400, message=str(error), param="messages")) from error
     except TemplateError as error:
@@ -138,6 +139,8 @@ async def generate(
     stops: Sequence[str],
     answer: Answering,
     send: Send,
+    *,
+    shown: Collection[str] = (),
 ) -> None:
     """Generate all jobs, and send what the answer makes of them; one that fails ends them all.
 
@@ -148,8 +151,10 @@ async def generate(
         stops: Texts at which a choice ends.
         answer: Makes the events.
         send: Sends them; all that came at once leaves in one write.
+        shown: Special tokens that the answer wants to see as text, because they mark something.
     """
-    generations = model.worker.submit_all([(job, model.text_stream(stops)) for job in jobs])
+    generations = model.worker.submit_all([(job, model.text_stream(stops, shown)) for job in jobs])
+    tellers = [LogprobTeller(model.prompts.tokenizer, shown) for _ in jobs]
     left = len(jobs)
     try:
         while left:
@@ -160,17 +165,18 @@ async def generate(
                         services.pool.discard(model)
                     await send(*events, _broken(delivery.error))
                     return
-                events += _events(answer, index, delivery)
+                events += _events(answer, index, delivery, tellers[index])
                 left -= isinstance(delivery, Done)
             await send(*events)
     finally:
         generations.cancel()
 
 
-def _events(answer: Answering, index: int, delivery: Delta | Done) -> Sequence[Answer]:
+def _events(answer: Answering, index: int, delivery: Delta | Done, teller: LogprobTeller) -> Sequence[Answer]:
     match delivery:
         case Delta():
-            return answer.text(index, delivery.text)
+            logprobs = teller.tell(delivery) if delivery.logprobs else ()
+            return answer.text(index, delivery.text, tokens=len(delivery.tokens), logprobs=logprobs)
         case Done():
             return answer.finish(
                 index,

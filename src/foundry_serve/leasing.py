@@ -12,18 +12,21 @@ Refuses to know: what a request wants of its model.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 import anyio.to_thread
 
 from foundry_proto.events import Failure
+from foundry_proto.jsontext import ContentError
+from foundry_proto.providers import requested_provider
+from foundry_proto.sentinels import ABSENT, Maybe
 from foundry_runtime.models.folder import BadModelFolder, ModelFolder, Task
 from foundry_runtime.models.pool import Loaded, LoadedEncoder, LoadedModel, LoadFailed
 from foundry_serve.failures import load_failure, no_such_model, wrong_task
 from foundry_serve.services import Services
 
-__all__ = ["Refusal", "encoder_for", "model_for"]
+__all__ = ["Refusal", "encoder_for", "model_for", "refusing"]
 
 
 class Refusal(Exception):
@@ -38,19 +41,38 @@ class Refusal(Exception):
         self.failure = failure
 
 
+@contextmanager
+def refusing() -> Iterator[None]:
+    """Answer with status 400 what a request's content makes impossible.
+
+    Raises:
+        Refusal: For a `ContentError`, naming the same field.
+    """
+    try:
+        yield
+    except ContentError as error:
+        raise Refusal(Failure(status=400, message=str(error), param=error.param)) from error
+
+
 @asynccontextmanager
-async def model_for(services: Services, name: str, *, ttl: float | None = None) -> AsyncIterator[LoadedModel]:
+async def model_for(
+    services: Services, name: str, *, ttl: float | None = None, ep: Maybe[str] = ABSENT
+) -> AsyncIterator[LoadedModel]:
     """Give the model of this name, ready to generate, for as long as the request runs.
 
     Args:
         services: The models.
         name: As the client wrote it.
         ttl: Seconds that the model stays in memory after its last use from now on; `None` changes nothing.
+        ep: The execution provider that the request wants, as the client wrote it.
 
     Raises:
-        Refusal: No model of this name is here, it cannot be loaded, or it does not generate.
+        Refusal: No model of this name is here, it cannot be loaded, not on this provider, or it does not
+            generate.
     """
-    async with _leased(services, name, "chat-completion", ttl) as model:
+    with refusing():
+        provider = requested_provider(ep or "")
+    async with _leased(services, name, "chat-completion", ttl, provider) as model:
         if not isinstance(model, LoadedModel):
             raise Refusal(wrong_task(model.folder))
         yield model
@@ -63,21 +85,23 @@ async def encoder_for(services: Services, name: str) -> AsyncIterator[LoadedEnco
     Raises:
         Refusal: No model of this name is here, it cannot be loaded, or it gives no vectors.
     """
-    async with _leased(services, name, "embeddings", None) as model:
+    async with _leased(services, name, "embeddings") as model:
         if not isinstance(model, LoadedEncoder):
             raise Refusal(wrong_task(model.folder))
         yield model
 
 
 @asynccontextmanager
-async def _leased(services: Services, name: str, task: Task, ttl: float | None) -> AsyncIterator[Loaded]:
+async def _leased(
+    services: Services, name: str, task: Task, ttl: float | None = None, provider: str | None = None
+) -> AsyncIterator[Loaded]:
     try:
         folder: ModelFolder | None = await anyio.to_thread.run_sync(services.catalog.folder, name)
         if folder is None:
             raise Refusal(no_such_model(name))
         if folder.task != task:  # told without loading it
             raise Refusal(wrong_task(folder))
-        async with services.pool.lease(folder, ttl=ttl) as model:
+        async with services.pool.lease(folder, ttl=ttl, provider=provider) as model:
             yield model
     except (BadModelFolder, LoadFailed) as error:
         raise Refusal(load_failure(error)) from error

@@ -233,11 +233,18 @@ BAD = [
     ({"logit_bias": {"380": 1}}, 400, "logit_bias.380", "logit_bias.380: expected a token id below 380, got 380"),
     ({"metadata": {"top_k": "many"}}, 400, "metadata.top_k",
      'metadata.top_k: expected an integer from 0 to 2147483647, got "many"'),
-    ({"logprobs": True}, 400, "logprobs", "logprobs: not offered yet"),
-    ({"functions": [{"name": "f"}]}, 400, "functions", "functions: not offered yet"),
-    ({"tools": [{"type": "function", "function": {"name": "f"}}]}, 400, "tools", "tools: not offered yet"),
     ({"response_format": {"type": "json_object"}}, 400, "response_format", "response_format: not offered yet"),
-    ({"ep": "cuda"}, 400, "ep", "ep: not offered yet"),
+    ({"tools": [{"type": "custom", "custom": {"name": "x"}}]}, 400, "tools[0].type",
+     'tools[0].type: expected "function", got "custom"'),
+    ({"tool_choice": "banana"}, 400, "tool_choice", 'tool_choice: expected "none", "auto" or "required", got "banana"'),
+    ({"tool_choice": "required"}, 400, "tool_choice",
+     'tool_choice: expected "none" or "auto", since there are no tools to call'),
+    ({"tools": [{"type": "function", "function": {"name": "f"}}],
+      "tool_choice": {"type": "function", "function": {"name": "g"}}}, 400, "tool_choice.function.name",
+     'tool_choice.function.name: expected one of the functions offered ("f"), got "g"'),
+    ({"top_logprobs": 3}, 400, "top_logprobs", "top_logprobs: expected logprobs to be true beside it"),
+    ({"ep": "cuda"}, 400, "ep", "ep: expected a provider that is available here (cpu), got cuda"),
+    ({"ep": "abacus"}, 400, "ep", 'ep: expected "cpu", "cuda", "dml", "qnn" or "webgpu", got "abacus"'),
 ]  # fmt: skip
 
 

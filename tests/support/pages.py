@@ -260,7 +260,7 @@ def table(page: Path, first: str) -> list[list[str]]:
         if line.startswith(f"| {first} |"):
             next(lines)
             rows = takewhile(lambda row: row.startswith("|"), lines)
-            return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+            return [[cell.strip() for cell in re.split(r"(?<!\\)\|", row)[1:-1]] for row in rows]
     raise AssertionError(f"{page.name}: no table of {first}")
 
 

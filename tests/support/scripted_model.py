@@ -14,12 +14,10 @@ from foundry_runtime.engine.driver import TextStream
 from foundry_runtime.engine.generation import Generation, Generations
 from foundry_runtime.engine.scripted import ScriptedEngine
 from foundry_runtime.engine.text.prompt import PromptMaker
-from foundry_runtime.engine.text.template import ChatTemplate
-from foundry_runtime.engine.text.tokenizer import Tokenizer
 from foundry_runtime.engine.worker import InlineWorker
 from foundry_runtime.models.directory import ModelDirectory
 from foundry_runtime.models.folder import ModelFolder
-from foundry_runtime.models.loading import open_encoder
+from foundry_runtime.models.loading import make_prompts, open_encoder
 from foundry_runtime.models.pool import Loaded, LoadedModel
 from foundry_runtime.server import TimeOuts
 from foundry_serve.app import make_application
@@ -34,7 +32,8 @@ class ScriptedModels:
 
     tasks: TaskGroup
     text: str = "one two three"
-    """What every answer is, in one token per letter or more, as the tokenizer has it."""
+    """What every answer is, in one token per letter or more, as the tokenizer has it; the text of a special
+    token is that token."""
     engine: Callable[..., ScriptedEngine] = ScriptedEngine
     failures: list[Exception] = field(factory=list)
     """Raised by the next loads, one each."""
@@ -44,6 +43,8 @@ class ScriptedModels:
     loads: int = 0
     jobs: list[Job] = field(factory=list)
     engines: list[ScriptedEngine] = field(factory=list)
+    prompts: list[PromptMaker] = field(factory=list)
+    """What made the prompts, of each model loaded."""
 
     async def providers(self) -> Sequence[str]:
         return self.available
@@ -55,11 +56,12 @@ class ScriptedModels:
             raise self.failures.pop(0)
         if folder.task == "embeddings":
             return await open_encoder(folder, threads=1)
-        tokenizer = Tokenizer.load(folder.path, rows=folder.vocab_size)
+        prompts = make_prompts(folder)
+        self.prompts.append(prompts)
 
         def make_engine() -> ScriptedEngine:
             engine = self.engine(
-                self._say(tokenizer),
+                self._say(prompts),
                 context_length=folder.context_length,
                 vocabulary=folder.vocab_size,
                 end_ids=folder.end_ids,
@@ -70,15 +72,10 @@ class ScriptedModels:
         worker = await InlineWorker.start(
             make_engine, tasks=self.tasks, name=folder.id, step_seconds=self.step_seconds
         )
-        prompts = PromptMaker(tokenizer, ChatTemplate.load(folder.path))
         return LoadedModel(folder=folder, worker=_Recorder(worker, self.jobs), prompts=prompts)
 
-    def _say(self, tokenizer: Tokenizer) -> Callable[[object], list[int]]:
-        def script(_: object) -> list[int]:
-            (ids,) = tokenizer.encode_pieces([self.text])
-            return list(ids)
-
-        return script
+    def _say(self, prompts: PromptMaker) -> Callable[[object], list[int]]:
+        return lambda _: list(prompts.make_text(self.text).ids)
 
 
 class _Recorder:

@@ -387,3 +387,7 @@ class ChatCompletionRequest:
     """The execution provider to use instead of the model's own: `cpu`, `cuda`, `dml`, `qnn`, `webgpu`."""
     ttl: Maybe[Annotated[int, Between(0, 2**31 - 1)]] = ABSENT
     """Seconds that the model stays in memory after its last use."""
+    store: Maybe[bool] = ABSENT
+    """Whether OpenAI's own server keeps the answer."""
+    service_tier: Maybe[str] = ABSENT
+    """How fast OpenAI's own server answers, and for which price."""

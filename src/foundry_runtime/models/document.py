@@ -60,6 +60,11 @@ class Document:
         value = self.find(field)
         return value if isinstance(value, str) and value else self._wrong(field, "a name")
 
+    def line(self, field: str) -> str | None:
+        """A text, which may be empty, or nothing."""
+        value = self.find(field)
+        return value if value is None or isinstance(value, str) else self._wrong(field, "a text")
+
     def flag(self, field: str) -> bool | None:
         """True, false or nothing."""
         value = self.find(field)

@@ -12,6 +12,7 @@ from typing import Final, Literal
 from attrs import frozen
 
 from foundry_proto.catalog import canonical_id
+from foundry_proto.chat.markup import REASONING
 from foundry_runtime.engine.embed_config import gives_embeddings
 from foundry_runtime.models.document import BadModelFolder, Document
 
@@ -73,6 +74,10 @@ class ModelFolder:
     """How many tokens an answer may have when its request gives no limit."""
     search: SearchDefaults
     task: Task = "chat-completion"
+    call_markers: tuple[str, str] | None = None
+    """What stands before and behind the calls that it writes; `None` leaves it to its template and tokens."""
+    reasoning_markers: tuple[str, str] | None = None
+    """The same for its reasoning."""
 
     @classmethod
     def read(cls, path: Path) -> ModelFolder:
@@ -103,7 +108,23 @@ class ModelFolder:
                 random_seed=_seed(config),
             ),
             task=task,
+            call_markers=_markers(identity, "toolCallStart", "toolCallEnd"),
+            reasoning_markers=_reasoning(identity),
         )
+
+
+def _markers(identity: Document, start: str, end: str) -> tuple[str, str] | None:
+    """A pair of markers; no text is none."""
+    begins, ends = identity.line(start), identity.line(end)
+    return (begins, ends or "") if begins else None
+
+
+def _reasoning(identity: Document) -> tuple[str, str] | None:
+    """Its markers; of a model that reasons and says no more, the most common ones."""
+    named = _markers(identity, "reasoningStart", "reasoningEnd")
+    if named is not None:
+        return named
+    return REASONING[0] if identity.flag("supportsReasoning") else None
 
 
 def _seed(config: Document) -> int | None:

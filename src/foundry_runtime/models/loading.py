@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 import anyio
 import anyio.to_thread
 
+from foundry_proto.chat.markup import find_markup
+from foundry_proto.errors import LocalProtocolError
 from foundry_runtime.engine.api import ModelLoadError
 from foundry_runtime.engine.text.inputs import InputEncoder
 from foundry_runtime.engine.text.prompt import PromptMaker
@@ -24,14 +26,14 @@ from foundry_runtime.engine.text.tokenizer import Tokenizer
 from foundry_runtime.engine.turns import Turns
 from foundry_runtime.engine.worker import EngineWorker
 from foundry_runtime.models.engines import EngineKind, make_engine
-from foundry_runtime.models.folder import ModelFolder
+from foundry_runtime.models.folder import IDENTITY_FILE, ModelFolder
 from foundry_runtime.models.pool import Loaded, LoadedEncoder, LoadedModel
 from foundry_runtime.platform import return_freed_memory
 
 if TYPE_CHECKING:
     from foundry_runtime.engine.embed import Embedder
 
-__all__ = ["ModelOpener", "open_encoder"]
+__all__ = ["ModelOpener", "make_prompts", "open_encoder"]
 
 
 async def open_encoder(
@@ -101,16 +103,36 @@ class ModelOpener:
         if folder.task == "embeddings":
             return await open_encoder(folder, threads=self._threads, turns=self._turns)
 
-        def make_prompts() -> PromptMaker:
-            tokenizer = Tokenizer.load(folder.path, rows=folder.vocab_size)
-            return_freed_memory()  # parsing took half as much again as what stays
-            return PromptMaker(tokenizer, ChatTemplate.load(folder.path))
-
         # One after the other: at once they would only share the same cores.
-        prompts = await anyio.to_thread.run_sync(make_prompts)
+        prompts = await anyio.to_thread.run_sync(make_prompts, folder)
         worker = await EngineWorker.start(
             partial(make_engine, folder, self._engine, threads=self._threads),
             name=folder.id,
             turns=self._turns,
         )
         return LoadedModel(folder=folder, worker=worker, prompts=prompts)
+
+
+def make_prompts(folder: ModelFolder) -> PromptMaker:
+    """Load what makes a model's prompts.
+
+    Blocks as `Tokenizer.load` does: call it in a thread.
+
+    Raises:
+        ModelLoadError: The markers that its description names cannot be told apart.
+        TokenizerError: Its tokenizer cannot be used.
+        TemplateError: Its chat template cannot be used.
+    """
+    tokenizer = Tokenizer.load(folder.path, rows=folder.vocab_size)
+    return_freed_memory()  # parsing took half as much again as what stays
+    template = ChatTemplate.load(folder.path)
+    try:
+        markup = find_markup(
+            template.source,
+            tokenizer.added_tokens,
+            calls=folder.call_markers,
+            reasoning=folder.reasoning_markers,
+        )
+    except LocalProtocolError as error:
+        raise ModelLoadError(f"{folder.path / IDENTITY_FILE}: {error}") from error
+    return PromptMaker(tokenizer, template, markup)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Protocol
 
@@ -71,10 +71,15 @@ class LoadedModel:
     provider: str = "cpu"
     """The execution provider that it runs on."""
 
-    def text_stream(self, stop: Sequence[str]) -> TextStream:
-        """Begin to read the tokens of one job as text."""
+    def text_stream(self, stop: Sequence[str], shown: Collection[str] = ()) -> TextStream:
+        """Begin to read the tokens of one job as text.
+
+        Args:
+            stop: Where it ends.
+            shown: Special tokens that are text in it.
+        """
         tokenizer = self.prompts.tokenizer
-        return TextStream(tokenizer.token_bytes, stop, drop_first_blank=tokenizer.drops_first_blank)
+        return TextStream(tokenizer.bytes_showing(shown), stop, drop_first_blank=tokenizer.drops_first_blank)
 
     async def aclose(self) -> None:
         """Free it; running jobs end with an error."""

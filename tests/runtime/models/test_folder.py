@@ -144,3 +144,27 @@ def test_a_file_that_is_missing_or_no_object_is_named(tmp_path: Path) -> None:
     assert refused().startswith(f"{path}: expected JSON: maximum recursion depth exceeded")
     path.unlink()
     assert refused() == f"{path}: No such file or directory"
+
+
+@pytest.mark.parametrize(
+    ("identity", "calls", "reasoning"),
+    [
+        ({}, None, None),
+        ({"toolCallStart": "<tc>", "toolCallEnd": "</tc>"}, ("<tc>", "</tc>"), None),
+        ({"toolCallStart": "<tc>"}, ("<tc>", ""), None),
+        ({"toolCallStart": "", "toolCallEnd": ""}, None, None),
+        ({"reasoningStart": "<r>", "reasoningEnd": "</r>"}, None, ("<r>", "</r>")),
+        ({"supportsReasoning": True}, None, ("<think>", "</think>")),
+        ({"supportsReasoning": False, "reasoningStart": None}, None, None),
+    ],
+)
+def test_a_description_may_name_the_models_markers(
+    tmp_path: Path, identity: dict[str, object], calls: object, reasoning: object
+) -> None:
+    read = ModelFolder.read(write_folder(tmp_path, **identity))
+    assert (read.call_markers, read.reasoning_markers) == (calls, reasoning)
+
+
+def test_a_marker_that_is_no_text_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(BadModelFolder, match=r"toolCallStart: expected a text, got 5$"):
+        ModelFolder.read(write_folder(tmp_path, toolCallStart=5))

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer as LibraryTokenizer
 
+from foundry_proto.chat.markup import HERMES, Markup
 from foundry_runtime.engine.text.prompt import PromptMaker
 from foundry_runtime.engine.text.template import ChatTemplate, ConversationRefused
 from foundry_runtime.engine.text.tokenizer import Tokenizer
@@ -239,3 +240,17 @@ def test_what_is_given_is_left_as_it_was(tokenizer: Tokenizer) -> None:
     before = json.dumps([messages, tools])
     _maker(tokenizer).make(messages, tools)
     assert json.dumps([messages, tools]) == before
+
+
+def test_a_prompt_tells_whether_it_opens_reasoning(tokenizer: Tokenizer) -> None:
+    thinks = "{{ messages[0].content.split('</think>')[-1] }}"
+    for ending, opened in (("<think>\n", True), ("<think>\n\n</think>\n\n", False), ("", False)):
+        assert _maker(tokenizer, thinks + ending).make(_chat("x")).opens_reasoning == opened
+    assert not _maker(tokenizer, "{{ messages[0].content }}<think>").make(_chat("x")).opens_reasoning
+
+
+def test_a_model_may_be_given_its_markup(tokenizer: Tokenizer) -> None:
+    template = ChatTemplate.from_source("{{ messages[0].content }}<r>", "template")
+    markup = Markup(reasoning=("<r>", "</r>"))
+    assert PromptMaker(tokenizer, template, markup).make(_chat("x")).opens_reasoning
+    assert PromptMaker(tokenizer, template).markup == HERMES.markup

@@ -39,6 +39,10 @@ REASONS = (
     "Range too big. The sandbox blocks ranges larger than MAX_RANGE .*",
 )
 MESSAGES = [{"role": "user", "content": "Hi"}]
+NO_TEMPLATE = (
+    ": expected a chat template, in chat_template.jinja, as chat_template in tokenizer_config.json, or as "
+    "PromptTemplate in inference_model.json"
+)
 TOKENS = {"bos_token": "<s>", "eos_token": "</s>"}
 
 
@@ -441,15 +445,15 @@ def test_special_tokens_come_from_the_configuration(tmp_path: Path) -> None:
     [
         (
             {},
-            ": expected a chat template, in chat_template.jinja or as chat_template in tokenizer_config.json",
+            NO_TEMPLATE,
         ),
         (
             {"config": {"chat_template": None}},
-            ": expected a chat template, in chat_template.jinja or as chat_template in tokenizer_config.json",
+            NO_TEMPLATE,
         ),
         (
             {"config": {"chat_template": [{"name": "rag", "template": ""}]}},
-            ": expected a chat template, in chat_template.jinja or as chat_template in tokenizer_config.json",
+            NO_TEMPLATE,
         ),
         (
             {"config": {"chat_template": 5}},

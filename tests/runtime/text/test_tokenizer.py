@@ -259,3 +259,25 @@ def test_the_library_keeps_to_one_thread_unless_the_user_has_chosen() -> None:
 
     assert setting() == "false"
     assert setting(TOKENIZERS_PARALLELISM="true") == "true"
+
+
+def test_special_tokens_are_shown_where_that_is_wanted_and_no_others(pair: Pair) -> None:
+    tokenizer, _ = pair
+    shown = tokenizer.bytes_showing(["<|im_end|>", "the", "unknown"])
+    for text, index in tokenizer.special_tokens.items():
+        assert shown[index] == (text.encode() if text == "<|im_end|>" else b"")
+        assert tokenizer.named_bytes(index) == text.encode()
+    changed = [index for index, data in enumerate(shown) if data != tokenizer.token_bytes[index]]
+    assert changed == [tokenizer.special_tokens["<|im_end|>"]]
+    assert tokenizer.bytes_showing(["the"]) is tokenizer.token_bytes
+    assert tokenizer.bytes_showing({"<|im_end|>", "the"}) is shown
+
+
+def test_added_tokens_are_those_of_the_file_special_or_not(pair: Pair, tmp_path: Path) -> None:
+    tokenizer, library = pair
+    assert tokenizer.added_tokens >= set(tokenizer.special_tokens)
+    library.add_tokens([AddedToken("<tool_call>", special=False)])
+    library.save(str(tmp_path / "tokenizer.json"))
+    more = Tokenizer.load(tmp_path)
+    assert more.added_tokens == {*tokenizer.added_tokens, "<tool_call>"}
+    assert "<tool_call>" not in more.special_tokens

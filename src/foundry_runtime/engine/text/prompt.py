@@ -14,13 +14,19 @@ import json
 import re
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Final, cast
 
 from attrs import field, frozen
 
+from foundry_proto.chat.markup import Markup, find_markup
+from foundry_proto.chat.offer import ToolOffer
 from foundry_proto.jsontext import ContentError
+from foundry_proto.messages.chat import ChatMessage
+from foundry_runtime.engine.text.messages import template_messages
 from foundry_runtime.engine.text.template import ChatTemplate, ConversationRefused
 from foundry_runtime.engine.text.tokenizer import Tokenizer
+from foundry_runtime.engine.text.tools import ToolManner, find_manner
 
 __all__ = ["Message", "Prompt", "PromptMaker"]
 
@@ -36,6 +42,8 @@ class Prompt:
     """The token ids, as an array of C ints: what an engine is given, and `usage.prompt_tokens` counts."""
     text: str
     """What the template wrote, special tokens by their text."""
+    opens_reasoning: bool = False
+    """Whether it ends with the marker that begins reasoning: the answer then goes on within it."""
 
 
 # The characters that Unicode keeps out of texts, then those that it leaves to private use.
@@ -65,14 +73,20 @@ class PromptMaker:
     Args:
         tokenizer: The model's tokenizer.
         template: Its chat template.
+        markup: How it marks reasoning and calls; without it, what its template and its tokens show.
     """
 
     tokenizer: Tokenizer
     template: ChatTemplate
+    markup: Markup = field()
     _special: re.Pattern[str] | None = field(init=False)
     """A special token's text in a rendered prompt."""
     _typed: re.Pattern[str] | None = field(init=False)
     """The first character of such a text in a message, or of a beginning of one that ends the message."""
+
+    @markup.default
+    def _find_markup(self) -> Markup:
+        return find_markup(self.template.source, self.tokenizer.added_tokens)
 
     @_special.default
     def _find_special(self) -> re.Pattern[str] | None:
@@ -83,6 +97,30 @@ class PromptMaker:
     def _find_typed(self) -> re.Pattern[str] | None:
         texts = self.tokenizer.special_tokens
         return re.compile(f"(?={_any_of(texts, cut_off=True)})(.)", re.DOTALL) if texts else None
+
+    @cached_property
+    def manner(self) -> ToolManner:
+        """What the template does with tools; found out when it is first asked for."""
+        return find_manner(self.template)
+
+    def make_chat(self, messages: Sequence[ChatMessage], offer: ToolOffer | None = None) -> Prompt:
+        """Make the prompt of a chat.
+
+        Blocks as `make` does.
+
+        Args:
+            messages: As the request has them.
+            offer: What the model may call.
+
+        Raises:
+            ContentError: A part of a message is no text; the path names it.
+            ConversationRefused: The template does not take these messages.
+            TemplateError: The model's chat template failed.
+        """
+        plain = template_messages(messages)
+        if offer is None and not any("tool_calls" in one or one["role"] == "tool" for one in plain):
+            return self.make(plain)
+        return self.make(*self.manner.prepare(plain, offer, self.markup.calls[0]))
 
     def make(
         self,
@@ -116,7 +154,10 @@ class PromptMaker:
             # The template may have written it as JSON does.
             escaped = json.dumps(mark)[1:-1]
             parts = [part.replace(mark, "").replace(escaped, "") for part in parts]
-        return Prompt(ids=self._encode(parts), text="".join(parts))
+        text = "".join(parts)
+        begins = self.markup.reasoning[0] if self.markup.reasoning is not None else None
+        opens_reasoning = begins is not None and text.rstrip().endswith(begins)
+        return Prompt(ids=self._encode(parts), text=text, opens_reasoning=opens_reasoning)
 
     def make_text(self, text: str, suffix: str | None = None) -> Prompt:
         """Encode a text that is no conversation, as the tokenizer's own file has it.

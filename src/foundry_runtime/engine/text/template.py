@@ -22,6 +22,7 @@ from attrs import frozen
 from jinja2 import Template, TemplateSyntaxError
 
 from foundry_runtime.engine.text.metering import Meter
+from foundry_runtime.engine.text.parts import from_parts
 from foundry_runtime.engine.text.sandbox import Sandbox, metered
 
 __all__ = ["ChatTemplate", "ConversationRefused", "Limits", "TemplateError"]
@@ -121,6 +122,8 @@ def _reason(error: Exception) -> str:
 class ChatTemplate:
     """A model's chat template, compiled once; may be used from several threads at once."""
 
+    source: str
+    """The template's own text, and that of the one for requests with tools: it tells how the model writes."""
     variables: Mapping[str, str]
     """The texts of special tokens, such as `bos_token`, which a template may name."""
     limits: Limits
@@ -155,6 +158,7 @@ class ChatTemplate:
         """
         default = _Compiled.make(source, name)
         return cls(
+            source=source if with_tools is None else f"{source}\n{with_tools[0]}",
             variables=variables or {},
             limits=limits or Limits(),
             default=default,
@@ -167,6 +171,8 @@ class ChatTemplate:
         cls, folder: Path, *, limits: Limits | None = None, now: Callable[[], datetime] | None = None
     ) -> ChatTemplate:
         """Read a model folder's template: `chat_template.jinja`, or that of `tokenizer_config.json`.
+
+        A folder without one is rendered by the `PromptTemplate` of its `inference_model.json`, if it has one.
 
         Blocks for some milliseconds.
 
@@ -191,14 +197,28 @@ class ChatTemplate:
         else:
             sources = _named_sources(config.get("chat_template"), path)
         if "default" not in sources:
-            raise TemplateError(
-                f"{folder}: expected a chat template, in {file.name} or as chat_template in {path.name}"
-            )
+            return cls._from_parts(folder, limits or Limits())
         source, name = sources["default"]
         with_tools = sources.get("tool_use")
         return cls.from_source(
             source, name, with_tools=with_tools, variables=variables, limits=limits, now=now
         )
+
+    @classmethod
+    def _from_parts(cls, folder: Path, limits: Limits) -> ChatTemplate:
+        path = folder / "inference_model.json"
+        parts = _read_config(path).get("PromptTemplate")
+        if parts is None:
+            raise TemplateError(
+                f"{folder}: expected a chat template, in chat_template.jinja, as chat_template in "
+                "tokenizer_config.json, or as PromptTemplate in inference_model.json"
+            )
+        name = f"{path}: PromptTemplate"
+        try:
+            source, variables = from_parts(parts)
+        except ValueError as error:
+            raise TemplateError(f"{name}{error}") from None
+        return cls.from_source(source, name, variables=variables, limits=limits)
 
     def render(
         self,

@@ -43,6 +43,8 @@ class Tokenizer:
     special_tokens: Mapping[str, int]
     """The ids of the tokens that mark structure, such as the end of a turn, by their text. They stand for no
     text of an answer."""
+    added_tokens: frozenset[str]
+    """The texts of all tokens that its file adds to the model's vocabulary, special or not."""
     takes_blanks_before: frozenset[str]
     """The special tokens that swallow the white space before them."""
     takes_blanks_after: frozenset[str]
@@ -54,6 +56,10 @@ class Tokenizer:
     drops_first_blank: bool
     """Whether one blank at the very start of a decoded text is dropped: SentencePiece's tokenizers put it
     before each text that they encode."""
+    _tables: dict[frozenset[str], Sequence[bytes]]
+    """Those that `bytes_showing` has given: few, and each as large as the vocabulary."""
+    _names: Mapping[int, bytes]
+    """The texts of special tokens, by id."""
     _first: tokenizers.Tokenizer
     """Encodes what stands at the start of a text."""
     _further: tokenizers.Tokenizer
@@ -77,14 +83,19 @@ class Tokenizer:
         path = folder / "tokenizer.json"
         core = read_core(path)
         to_bytes, drops_first_blank = _decoding(path, core)
-        special = {i: token for i, token in core.get_added_tokens_decoder().items() if token.special}
+        table = _table(core, rows, to_bytes)
+        added = core.get_added_tokens_decoder()
+        special = {index: token for index, token in added.items() if token.special}
         return cls(
             special_tokens={token.content: index for index, token in special.items()},
+            added_tokens=frozenset(token.content for token in added.values()),
             takes_blanks_before=frozenset(token.content for token in special.values() if token.lstrip),
             takes_blanks_after=frozenset(token.content for token in special.values() if token.rstrip),
             before_texts=_before_texts(core),
-            token_bytes=_table(core, rows, to_bytes),
+            token_bytes=table,
+            tables={frozenset(): table},
             drops_first_blank=drops_first_blank,
+            names={index: token.content.encode() for index, token in special.items()},
             first=core,
             further=_further(path, core),
         )
@@ -108,6 +119,25 @@ class Tokenizer:
             if not special.isdisjoint(ids):
                 encoded[index] = self._as_text(piece, ids, starts_text=index == 0)
         return encoded
+
+    def bytes_showing(self, texts: Iterable[str]) -> Sequence[bytes]:
+        """Give a table like `token_bytes` in which some special tokens are their text.
+
+        Args:
+            texts: The texts of tokens, the same few again and again: tables are kept. Those that are no
+                special tokens are shown anyway.
+        """
+        hidden = frozenset(texts).intersection(self.special_tokens)
+        if hidden not in self._tables:
+            table = list(self.token_bytes)
+            for text in hidden:
+                table[self.special_tokens[text]] = text.encode()
+            self._tables[hidden] = tuple(table)
+        return self._tables[hidden]
+
+    def named_bytes(self, token: int) -> bytes:
+        """What an id is, for who looks at tokens one by one: of a special token its name."""
+        return self.token_bytes[token] or self._names.get(token, b"")
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of these ids; what is not UTF-8 in it is replaced by U+FFFD, byte run by byte run."""
