@@ -9,7 +9,14 @@ from foundry_proto.events import Failure
 from foundry_runtime.models.folder import BadModelFolder, ModelFolder
 from foundry_runtime.models.pool import LoadFailed, ProviderUnavailable
 
-__all__ = ["load_failure", "model_not_cached", "model_not_found", "no_such_model", "wrong_task"]
+__all__ = [
+    "load_failure",
+    "model_elsewhere",
+    "model_not_cached",
+    "model_not_found",
+    "no_such_model",
+    "wrong_task",
+]
 
 
 def no_such_model(name: str, *, param: str = "model", known: bool = False) -> Failure:
@@ -53,4 +60,10 @@ def wrong_task(folder: ModelFolder) -> Failure:
     """A model is here that does something else than it was asked for."""
     lacking = "generates no text" if folder.task == "embeddings" else "gives no embeddings"
     message = f"model: {folder.id} {lacking}: its task is {folder.task}"
+    return Failure(status=400, message=message, param="model", code="unsupported_model")
+
+
+def model_elsewhere(model_id: str) -> Failure:
+    """A registered model is asked for what is not relayed to its server."""
+    message = f"model: {model_id} is another server's model, to which this is not relayed"
     return Failure(status=400, message=message, param="model", code="unsupported_model")

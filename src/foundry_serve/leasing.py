@@ -21,9 +21,10 @@ from foundry_proto.events import Failure
 from foundry_proto.jsontext import ContentError
 from foundry_proto.providers import requested_provider
 from foundry_proto.sentinels import ABSENT, Maybe
+from foundry_runtime.models.catalog import Catalog
 from foundry_runtime.models.folder import BadModelFolder, ModelFolder, Task
 from foundry_runtime.models.pool import Loaded, LoadedEncoder, LoadedModel, LoadFailed
-from foundry_serve.failures import load_failure, no_such_model, wrong_task
+from foundry_serve.failures import load_failure, model_elsewhere, no_such_model, wrong_task
 from foundry_serve.services import Services
 
 __all__ = ["Refusal", "encoder_for", "model_for", "refusing"]
@@ -96,12 +97,21 @@ async def _leased(
     services: Services, name: str, task: Task, ttl: float | None = None, provider: str | None = None
 ) -> AsyncIterator[Loaded]:
     try:
-        folder: ModelFolder | None = await anyio.to_thread.run_sync(services.catalog.folder, name)
-        if folder is None:
-            raise Refusal(no_such_model(name))
+        folder = await anyio.to_thread.run_sync(_find, services.catalog, name)
         if folder.task != task:  # told without loading it
             raise Refusal(wrong_task(folder))
         async with services.pool.lease(folder, ttl=ttl, provider=provider) as model:
             yield model
     except (BadModelFolder, LoadFailed) as error:
         raise Refusal(load_failure(error)) from error
+
+
+def _find(catalog: Catalog, name: str) -> ModelFolder:
+    """The folder of the model that a name means; looks at the disk."""
+    folder = catalog.folder(name)
+    if folder is not None:
+        return folder
+    found = catalog.resolve(name)
+    if found is not None and found.cached:
+        raise Refusal(model_elsewhere(found.id))
+    raise Refusal(no_such_model(name, known=found is not None))

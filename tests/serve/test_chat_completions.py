@@ -216,6 +216,8 @@ def lazily(script: Any) -> Any:
 BAD = [
     ({"model": "nope"}, 404, "model",
      "model: No OpenAIService provider found for modelName:nope. No model of this name is here"),
+    ({"model": "smollm2-135m"}, 404, "model",
+     "model: No OpenAIService provider found for modelName:smollm2-135m. The model is not on this machine yet: download it first"),
     ({"temperature": 3}, 400, "temperature", "temperature: expected a number from 0 to 2, got 3"),
     ({"messages": [{"role": "wizard", "content": ""}]}, 400, "messages[0].role",
      'messages[0].role: expected "system", "developer", "user", "assistant", "tool" or "function", got "wizard"'),

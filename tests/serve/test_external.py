@@ -84,6 +84,27 @@ async def test_a_registered_model_stands_in_the_catalogue(home: ModelDirectory) 
         assert found in catalog.models()
 
 
+async def test_a_registered_model_is_listed_as_usable_and_needs_no_loading(home: ModelDirectory) -> None:
+    async with scripted_server(home) as (server, models):
+        transport = await server.connect()
+        body = encode(registration(name="deepseek-chat"))
+        assert (await ask(transport, "POST", "/openai/register", body)).status == 200
+        for target in ("/openai/models", "/foundry/list", "/v1/models"):
+            assert "deepseek-chat:1" in str((await ask(transport, "GET", target)).json), target
+        for target in ("/openai/load/deepseek-chat?ttl=600", "/openai/unload/deepseek-chat?force=true"):
+            assert (await ask(transport, "GET", target)).status == 200
+        assert (await ask(transport, "GET", "/models/load/deepseek-chat")).json["status"] == "already_loaded"
+        assert (await ask(transport, "GET", "/openai/loadedmodels")).json == []
+        count = await ask(
+            transport,
+            "POST",
+            f"{CHAT_COMPLETIONS.path}/tokenizer/encode/count",
+            encode(chat_request("deepseek-chat")),
+        )
+        assert (count.status, count.json["error"]["code"]) == (400, "unsupported_model")
+        assert models.loads == 0
+
+
 async def test_a_registration_outlives_the_server(home: ModelDirectory) -> None:
     async with another_server() as uri:
         async with scripted_server(home) as (server, _), server.client() as client:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from functools import partial
 from typing import Any
 
 import anyio
@@ -11,8 +12,11 @@ import pytest
 
 from foundry_proto.operations import ALL, Operation
 from foundry_runtime.models.directory import ModelDirectory
+from foundry_runtime.server import serve
+from foundry_runtime.transport import connect_tcp, open_tcp_listeners
+from foundry_serve.app import make_application
 from tests.support.asking import Reply, ask
-from tests.support.scripted_model import scripted_server
+from tests.support.scripted_model import ScriptedModels, scripted_server
 from tests.support.tiny_model import MODEL_ID
 
 pytestmark = pytest.mark.anyio
@@ -37,6 +41,28 @@ async def test_each_generation_reads_the_status_in_its_own_words(tiny_home: Mode
         "pid": os.getpid(),
     }
     assert (await asked(tiny_home, "GET", "/foundry/cache")).json == {"location": models}
+
+
+async def test_a_server_answers_at_each_of_its_addresses_and_stops_despite_idle_clients(
+    tiny_home: ModelDirectory,
+) -> None:
+    listeners = [*await open_tcp_listeners("127.0.0.1", 0), *await open_tcp_listeners("127.0.0.1", 0)]
+    endpoints = [f"http://{listener.address}" for listener in listeners]
+    assert len(set(endpoints)) == 2
+    async with anyio.create_task_group() as group:
+        stop = anyio.Event()
+        models = ScriptedModels(group)
+        application = make_application(tiny_home, models, endpoints=endpoints, stop=stop.set)
+        with anyio.fail_after(10):
+            async with anyio.create_task_group() as serving:
+                await serving.start(partial(serve, application, listeners, stop=stop))
+                transports = [await connect_tcp("127.0.0.1", listener.port) for listener in listeners]
+                for transport in transports:
+                    assert (await ask(transport, "GET", "/status")).json["endpoints"] == endpoints
+                assert (await ask(transports[0], "POST", "/shutdown")).status == 200
+            for transport in transports:
+                assert await transport.receive() == b""
+                await transport.aclose()
 
 
 async def test_a_device_that_is_set_is_the_current_one(tiny_home: ModelDirectory) -> None:
