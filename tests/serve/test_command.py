@@ -26,6 +26,15 @@ def test_version_is_the_packages(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{__version__}\n", "")
 
 
+def test_a_shell_can_complete_names(tmp_path: Path) -> None:
+    variables = {"_FOUNDRY_COMPLETE": "bash_complete", "COMP_WORDS": "foundry service st", "COMP_CWORD": "2"}
+    command = [sys.executable, "-c", "import foundry_serve.cli; foundry_serve.cli.main()"]
+    done = subprocess.run(
+        command, env={**environment(tmp_path), **variables}, capture_output=True, encoding="utf-8", check=True
+    )
+    assert done.stdout.split() == ["plain,start", "plain,stop", "plain,status"]
+
+
 @pytest.mark.parametrize("runtime", ["asyncio", "trio"])
 def test_an_answer_is_all_that_stands_on_standard_output(tiny_home: ModelDirectory, runtime: str) -> None:
     options = ("--temperature", 0, "--max-tokens", 5, "--runtime", runtime)

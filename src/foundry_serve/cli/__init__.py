@@ -19,7 +19,7 @@ def main() -> None:
         from foundry_serve.cli.terminal import speak_utf8  # noqa: PLC0415
 
         speak_utf8()
-        foundry()
+        foundry(prog_name="foundry")
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("foundry_"):
             raise

