@@ -95,6 +95,8 @@ async def test_without_a_limit_the_output_never_passes_the_context(tiny_home: Mo
         (job,) = models.jobs
         assert len(job.prompt) + job.max_tokens == 512
         assert completion.choices[0].finish_reason == "length"
+        short = await ask(client)  # cut by what the model allows an answer
+        assert (short.choices[0].finish_reason, said(short)) == ("length", "x" * 64)
 
 
 async def test_sampling_reaches_the_engine(tiny_home: ModelDirectory) -> None:
