@@ -226,8 +226,8 @@ NONSENSE = [
     ("asked", "message", "param", "code"),
     [
         (job(), "the prompt has no tokens: expected at least one", None, None),
-        (job(1, -1), "prompt[1]: expected a token id below 50, got -1", None, None),
-        (job(1, 2, 50), "prompt[2]: expected a token id below 50, got 50", None, None),
+        (job(1, -1), "prompt[1]: expected a token id below 50, got -1", "prompt[1]", None),
+        (job(1, 2, 50), "prompt[2]: expected a token id below 50, got 50", "prompt[2]", None),
         (job(1, max_tokens=0), "max_tokens: expected at least 1, got 0", "max_tokens", None),
         (
             job(1, max_tokens=9),
