@@ -14,6 +14,7 @@ from foundry_proto.codec import encode
 from foundry_proto.messages.chat import ChatCompletionRequest
 from foundry_proto.openapi import openapi_document, statuses
 from foundry_proto.operations import ALL, CHAT_COMPLETIONS, Operations
+from foundry_proto.streams import PROGRESS
 from tests.support.fakes import COPY, DROP, FAKES, FIND, PUT
 
 
@@ -80,6 +81,7 @@ def test_a_stream_of_events_is_described_by_one_of_them() -> None:
 
 
 def test_any_other_stream_is_a_text() -> None:
+    assert PROGRESS.schema(str, str) == {"type": "string"}
     answers = described()["paths"]["/v1/copies"]["post"]["responses"]
     widget = {"$ref": "#/components/schemas/Widget"}
     assert answers["200"]["content"] == {

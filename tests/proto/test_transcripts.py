@@ -144,7 +144,9 @@ def test_a_client_calls_what_the_transcript_asks(transcript: Transcript) -> None
 def test_a_reply_that_ends_anywhere_else_is_broken(transcript: Transcript) -> None:
     _, whole_told = understood(transcript, whole(transcript.response))
     size = len(transcript.response)
-    for end in {*range(200), *range(200, size, 13), *range(size - 40, size)}:
+    # Heads are much alike: each transcript tries other places in them.
+    first = TRANSCRIPTS.index(transcript) % 7
+    for end in {*range(first, min(200, size), 7), *range(200, size, 13), *range(max(0, size - 40), size)}:
         client, told = understood(transcript, [])
         told = read(client, [transcript.response[:end]], eof=True)
         assert not client.reusable

@@ -192,8 +192,9 @@ COUNT = "/v1/chat/completions/tokenizer/encode/count"
         {},
         {"temperature": 0, "stop": None, "max_tokens": 3},
         {"messages": [{"role": "user", "content": "日本 <|im_end|>"}]},
+        {"tools": [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}]},
     ],
-    ids=["plain", "with more properties", "special text"],
+    ids=["plain", "with more properties", "special text", "tools"],
 )
 async def test_a_count_is_the_usage_of_the_same_request(
     tiny_home: ModelDirectory, more: dict[str, Any]
@@ -214,6 +215,7 @@ async def test_a_count_is_the_usage_of_the_same_request(
         ({"model": None}, 400, "model"),
         ({"messages": []}, 400, "messages"),
         ({"temperature": 3}, 400, "temperature"),
+        ({"ep": "abacus"}, 400, "ep"),
     ],
 )
 async def test_a_count_is_refused_as_the_chat_would_be(

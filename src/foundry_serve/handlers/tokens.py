@@ -21,9 +21,10 @@ __all__ = ["count_tokens"]
 
 async def count_tokens(services: Services, request: Request[ChatCompletionRequest], send: Send) -> None:
     """Count the tokens that the model would read."""
+    body = request.value
     try:
-        async with model_for(services, request.value.model, ttl=request.value.ttl or None) as model:
-            prompt = await chat_prompt(services, model, request.value)
+        async with model_for(services, body.model, ttl=body.ttl or None, ep=body.ep) as model:
+            prompt = await chat_prompt(services, model, body)
     except Refusal as refusal:
         await send(refusal.failure)
     else:
