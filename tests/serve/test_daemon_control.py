@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import anyio
+import anyio.to_thread
 import pytest
 import trio.testing
 from attrs import evolve
@@ -21,11 +25,13 @@ from foundry_proto.messages.service import CoreStatus
 from foundry_proto.operations import Operations
 from foundry_proto.operations.service import CORE_STATUS
 from foundry_runtime.application import Application
-from foundry_runtime.platform import birth_of
+from foundry_runtime.platform import birth_of, start_detached
 from foundry_runtime.server import serve
 from foundry_runtime.transport import open_tcp_listeners
 from foundry_serve.daemon import control
+from foundry_serve.daemon.log import LOG_LIMIT
 from foundry_serve.daemon.state import ServiceFiles, ServiceState
+from foundry_serve.serving import ServeOptions
 
 pytestmark = pytest.mark.anyio
 
@@ -197,3 +203,120 @@ async def test_a_silent_service_is_not_waited_for_without_end(monkeypatch: pytes
     problem = await control.probe(STATE)
     assert problem == f"its process {os.getpid()} is silent at http://127.0.0.1:9"
     assert anyio.current_time() - begin == control.ANSWERING
+
+
+class Launched:
+    """Programs that are started in the service's place."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, program: str) -> None:
+        self.children: list[subprocess.Popen[bytes]] = []
+        self._program = program
+        monkeypatch.setattr(control, "start_detached", self._start)
+
+    def _start(self, command: list[str], **options: Any) -> subprocess.Popen[bytes]:
+        child = start_detached([sys.executable, "-c", self._program], **options)
+        self.children.append(child)
+        return child
+
+    def assert_ended(self) -> None:
+        (child,) = self.children
+        child.wait(20)
+
+
+START: Any = {"options": ServeOptions(), "model_dir_path": "/models"}
+
+
+async def test_a_service_that_does_not_get_ready_in_time_is_ended(
+    files: ServiceFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launched = Launched(monkeypatch, "import sys, time; print('hello', flush=True); time.sleep(60)")
+    with pytest.raises(control.StartFailed, match=r"^the service did not start within 0\.5 seconds$"):
+        await control.start(files, **START, within=0.5)
+    launched.assert_ended()
+    assert not files.state.exists()
+
+
+async def test_a_start_that_is_given_up_leaves_no_service(
+    files: ServiceFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launched = Launched(monkeypatch, "import time; time.sleep(60)")
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(partial(control.start, files, **START))
+        while not launched.children:  # noqa: ASYNC110 - there is no event to wait for
+            await anyio.sleep(0.01)
+        tasks.cancel_scope.cancel()
+    launched.assert_ended()
+    assert not files.state.exists()
+    with files.try_alone("start") as alone:
+        assert alone
+
+
+async def test_a_service_that_ends_at_once_is_quoted(
+    files: ServiceFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Launched(monkeypatch, "import sys; print('earlier', flush=True); sys.exit('no disk')")
+    with pytest.raises(control.StartFailed, match="ended with status 1") as first:
+        await control.start(files, **START)
+    assert first.value.lines == ["earlier", "no disk"]
+    with pytest.raises(control.StartFailed) as second:
+        await control.start(files, **START)
+    assert second.value.lines == first.value.lines  # and not those of the first attempt
+
+
+async def test_nothing_is_started_beside_a_service_that_is_silent(
+    files: ServiceFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launched = Launched(monkeypatch, "")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        monkeypatch.setattr(control, "ANSWERING", 0.05)
+        files.write(evolve(STATE, endpoints=(f"http://127.0.0.1:{listener.getsockname()[1]}",)))
+        with pytest.raises(control.StartFailed, match=r"^there is a service, and its process .* is silent"):
+            await control.start(files, **START)
+    assert launched.children == []
+
+
+async def test_a_log_that_has_grown_is_put_away_before_a_start(
+    files: ServiceFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Launched(monkeypatch, "print('new')")
+    files.log.parent.mkdir(parents=True)
+    files.log.write_bytes(b"old" * LOG_LIMIT)
+    with pytest.raises(control.StartFailed):
+        await control.start(files, **START)
+    assert files.log.read_text() == "new\n"
+    assert files.log.with_name("service.log.1").stat().st_size == 3 * LOG_LIMIT
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there, who asks is not told how a process takes it")
+async def test_a_service_that_does_not_stop_is_killed(
+    files: ServiceFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "ENDING", 0.1)
+    stubborn = "import signal, sys; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); input()"
+    with running(stubborn) as process:
+        assert process.stdout is not None
+        await anyio.to_thread.run_sync(process.stdout.readline)
+        options = ServeOptions(drain=0.1)
+        state = evolve(STATE, pid=process.pid, birth=birth_of(process.pid) or "", options=options)
+        for now in (False, True):
+            files.write(state)
+            stopped = await control.stop(files, now=now)
+            assert stopped == (None if now else state)
+        assert process.wait() == -signal.SIGKILL
+    assert not files.state.exists()
+
+
+def running(program: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+
+async def test_a_service_of_another_user_is_not_stopped(
+    files: ServiceFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(pid: int) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(control, "request_stop", refuse)
+    files.write(evolve(STATE, phase="stopping"))
+    with pytest.raises(control.StopFailed, match=rf"^the service's process {os.getpid()} is another user's$"):
+        await control.stop(files)

@@ -72,7 +72,7 @@ def status(as_json: bool) -> None:
     else:
         click.echo(NOT_RUNNING)
     if found is not None and found.problem is not None:
-        warn(f"{found.problem}; `foundry service restart` may help")
+        warn(f"there is a service, but {found.problem}")
 
 
 def _described(state: ServiceState | None) -> dict[str, Any]:

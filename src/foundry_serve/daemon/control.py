@@ -148,7 +148,7 @@ async def start(
         if found is not None and found.problem is None:
             return Started(state=found.state, fresh=False)
         if found is not None:
-            raise StartFailed(f"the service cannot be started beside the one that is there: {found.problem}")
+            raise StartFailed(f"there is a service, and {found.problem}: stop it first")
         # Who looks meanwhile shall wait rather than start another one.
         files.write(ServiceState(phase="starting", model_dir_path=model_dir_path, options=options))
         try:
@@ -185,17 +185,18 @@ async def _launch(files: ServiceFiles, options: ServeOptions, within: float) -> 
         state = files.read()
         return state is not None and state.pid != os.getpid() and state.phase == "running"
 
+    over = False
     try:
-        await _until(lambda: runs() or child.poll() is not None, within=within)
+        over = await _until(lambda: runs() or child.poll() is not None, within=within)
     finally:
-        if child.poll() is None and not runs():
+        if not over:
             kill_process(child.pid)
-    if child.poll() is None and (state := files.read()) is not None:
+    if over and child.poll() is None and (state := files.read()) is not None:
         return Started(state=state, fresh=True)
     found = await find(files, patience=0)
     if found is not None and found.problem is None:
         return Started(state=found.state, fresh=False)  # one in the foreground was quicker
-    how = f"within {within:g} seconds" if child.poll() is None else f"; it ended with status {child.poll()}"
+    how = f"; it ended with status {child.poll()}" if over else f" within {within:g} seconds"
     raise StartFailed(f"the service did not start{how}", last_lines(files.log, _SHOWN, since=begin))
 
 

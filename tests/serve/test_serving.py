@@ -1,0 +1,53 @@
+"""Laws of serving as a program does it: at which addresses, and which of them is told."""
+
+from __future__ import annotations
+
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
+
+import anyio
+import pytest
+
+from foundry_proto.operations.service import CORE_STATUS
+from foundry_runtime.client import Client
+from foundry_runtime.models.directory import ModelDirectory
+from foundry_runtime.server import serve
+from foundry_runtime.transport import open_tcp_listeners
+from foundry_serve import serving
+from foundry_serve.app import make_application
+from tests.support.scripted_model import ScriptedModels
+
+
+@pytest.mark.parametrize(
+    ("hosts", "urls"),
+    [
+        (["127.0.0.1", "::1"], ["http://127.0.0.1:5", "http://[::1]:5"]),
+        (["::1", "127.0.0.1"], ["http://127.0.0.1:5", "http://[::1]:5"]),
+        (["0.0.0.0"], ["http://127.0.0.1:5"]),
+        (["::"], ["http://localhost:5"]),
+        (["::1"], ["http://localhost:5"]),
+        (["2001:db8::7"], ["http://[2001:db8::7]:5"]),
+        (["192.0.2.9"], ["http://192.0.2.9:5"]),
+    ],
+    ids=str,
+)
+def test_the_first_address_told_is_the_one_that_clients_can_read(hosts: list[str], urls: list[str]) -> None:
+    listeners: Any = [SimpleNamespace(host=host, port=5) for host in hosts]
+    assert serving._endpoints(listeners) == urls
+
+
+@pytest.mark.anyio
+async def test_one_server_answers_at_all_addresses_that_it_is_bound_to(tiny_home: ModelDirectory) -> None:
+    listeners = [listener for _ in range(2) for listener in await open_tcp_listeners("localhost", 0)]
+    endpoints = serving._endpoints(listeners)
+    assert len(set(endpoints)) == len(listeners)
+    assert len({listener.port for listener in listeners}) == 2
+    async with anyio.create_task_group() as tasks:
+        application = make_application(tiny_home, ScriptedModels(tasks), endpoints=endpoints)
+        await tasks.start(partial(serve, application, listeners))
+        for url in endpoints:
+            async with Client(url) as client:
+                status = await client.call(CORE_STATUS)
+                assert list(status.endpoints) == endpoints
+        tasks.cancel_scope.cancel()
