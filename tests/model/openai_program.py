@@ -18,6 +18,7 @@ MODEL = "smollm2-135m"
 COLORS = [{"role": "user", "content": "Name three primary colors"}]
 LETTERS = [{"role": "user", "content": "Say hello in Russian, Greek and Japanese."}]
 GREEDY: dict[str, Any] = {"model": MODEL, "temperature": 0, "max_tokens": 48}
+SEEDED: dict[str, Any] = {"model": MODEL, "temperature": 1, "seed": 7, "max_tokens": 12, "n": 2}
 
 
 def chunks_of(stream: list[Any]) -> dict[str, Any]:
@@ -42,6 +43,23 @@ def whole(completion: Any) -> dict[str, Any]:
     }
 
 
+def choices(completion: Any) -> list[list[Any]]:
+    return [[choice.index, choice.message.content] for choice in completion.choices]
+
+
+def logprobs(completion: Any) -> dict[str, Any]:
+    choice = completion.choices[0]
+    entries = choice.logprobs.content
+    return {
+        "content": choice.message.content,
+        "bytes": [list(entry.bytes) for entry in entries],
+        "sorted": all(entry.top_logprobs[0].logprob >= entry.top_logprobs[1].logprob for entry in entries),
+        "greedy": all(entry.top_logprobs[0].token == entry.token for entry in entries),
+        "negative": all(entry.logprob <= 0 for entry in entries),
+        "tokens": completion.usage.completion_tokens,
+    }
+
+
 def synchronous(base_url: str) -> dict[str, Any]:
     with openai.OpenAI(base_url=base_url, api_key="none", max_retries=0) as client:
         create: Any = client.chat.completions.create  # types would only differ between the releases
@@ -52,6 +70,10 @@ def synchronous(base_url: str) -> dict[str, Any]:
             "stream": chunks_of(list(create(messages=LETTERS, **GREEDY, **asked))),
             "stopped": whole(create(messages=COLORS, **GREEDY, stop=["Blue", "blue"])),
             "cut": whole(create(**{**GREEDY, "messages": COLORS, "max_tokens": 3})),
+            "both_limits": whole(create(messages=COLORS, **GREEDY, max_completion_tokens=5)),
+            "again": whole(create(messages=LETTERS, **GREEDY)),
+            "seeded": [choices(create(messages=COLORS, **SEEDED)) for _ in range(2)],
+            "logprobs": logprobs(create(messages=LETTERS, **GREEDY, logprobs=True, top_logprobs=2)),
         }
         errors = {}
         wrong: dict[str, dict[str, Any]] = {

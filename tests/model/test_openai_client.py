@@ -90,8 +90,11 @@ def test_characters_are_never_split(report: dict[str, Any]) -> None:
 
 
 def test_usage_is_the_same_in_both_forms_and_only_when_asked_for(report: dict[str, Any]) -> None:
-    usage = report["sync"]["stream"]["usage"]
-    assert usage == report["sync"]["whole"]["usage"]
+    usage, of_whole = ({**report["sync"][form]["usage"]} for form in ("stream", "whole"))
+    # How much of the prompt was there already depends on what was asked before.
+    for one in (usage, of_whole):
+        assert 0 <= one.pop("prompt_tokens_details")["cached_tokens"] < one["prompt_tokens"]
+    assert usage == of_whole
     assert usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"]
     assert report["async"]["stream"]["usage"] is None
 
@@ -102,6 +105,30 @@ def test_stop_and_length_end_an_answer(report: dict[str, Any]) -> None:
     assert stopped["content"]
     assert "blue" not in stopped["content"].lower()
     assert (cut["finish_reason"], cut["usage"]["completion_tokens"]) == ("length", 3)
+
+
+def test_the_newer_limit_counts(report: dict[str, Any]) -> None:
+    cut = report["sync"]["both_limits"]
+    assert (cut["finish_reason"], cut["usage"]["completion_tokens"]) == ("length", 5)
+
+
+def test_equal_requests_give_equal_answers_at_temperature_0_or_with_a_seed(report: dict[str, Any]) -> None:
+    sync = report["sync"]
+    assert sync["again"]["content"] == sync["whole"]["content"]
+    first, second = sync["seeded"]
+    assert first == second
+    assert [index for index, _ in first] == [0, 1]
+    assert first[0][1] != first[1][1]
+
+
+def test_log_probabilities_are_those_of_the_tokens_that_were_said(report: dict[str, Any]) -> None:
+    told = report["sync"]["logprobs"]
+    joined = b"".join(map(bytes, told["bytes"])).decode("utf-8", "replace")
+    assert joined == told["content"] == report["sync"]["whole"]["content"]
+    assert len(told["bytes"]) == told["tokens"]
+    assert told["sorted"]
+    assert told["greedy"]
+    assert told["negative"]
 
 
 def test_errors_are_the_clients_own_kinds(report: dict[str, Any]) -> None:

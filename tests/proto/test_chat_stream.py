@@ -92,6 +92,17 @@ def test_a_stream_is_role_content_finish_and_end() -> None:
     assert all(b"usage" not in encode(part) for part in chunks)
 
 
+@pytest.mark.parametrize("cached", [[2, 7, 7], [7, 2, 7], [0, 7, 7]])
+def test_of_several_choices_the_one_that_computed_the_prompt_tells_how_much_was_there(
+    cached: list[int],
+) -> None:
+    answer = answer_to(request(), WHO, choices=3)
+    events: list[Any] = []
+    for index, tokens in enumerate(cached):
+        events += answer.finish(index, "stop", prompt_tokens=7, completion_tokens=1, cached_tokens=tokens)
+    assert events[0].value.usage.prompt_tokens_details.cached_tokens == min(cached)
+
+
 def test_usage_comes_before_the_end_only_when_asked_for() -> None:
     asked = request(stream=True, stream_options={"include_usage": True})
     *_, usage, end = play(answer_to(asked, WHO, choices=2), ["a", "b"], 2)

@@ -28,6 +28,8 @@ class CallMarkers:
     style: CallStyle = "json"
     keeps: str = ""
     """The part of `begin` that belongs to the calls already."""
+    between: str = ""
+    """What the family writes between a marker and the calls."""
     inner: tuple[str, ...] = ()
     """Further markers between the two."""
     array: bool = False
@@ -85,7 +87,7 @@ class Family:
 HERMES: Final = Family(
     name="Hermes, Qwen",
     signs=("<tool_call>",),
-    markup=Markup(calls=(CallMarkers(begin="<tool_call>", end="</tool_call>"),)),
+    markup=Markup(calls=(CallMarkers(begin="<tool_call>", end="</tool_call>", between="\n"),)),
 )
 """The most common way, and the one that models are asked for whose template knows of no tools."""
 

@@ -102,8 +102,8 @@ def test_without_support_results_are_the_users_words_and_roles_still_alternate()
     text = rendered("strict roles", *CONVERSATION, SAID, THANKS)
     assert text == (
         "user: How is the weather?\n"
-        'assistant: <tool_call>{"name": "f", "arguments": {"x": "é"}}</tool_call>\n'
-        '<tool_call>{"name": "g", "arguments": {}}</tool_call>\n'
+        'assistant: <tool_call>\n{"name": "f", "arguments": {"x": "é"}}\n</tool_call>\n'
+        '<tool_call>\n{"name": "g", "arguments": {}}\n</tool_call>\n'
         "user: The result of f: fine\nThe result of g: late\n"
         "assistant: It is fine.\n"
         "user: Thanks\n"
@@ -118,7 +118,7 @@ def test_what_the_user_says_behind_a_result_joins_it() -> None:
     called = {**CALLED, "content": "Let me look.", "tool_calls": CALLED["tool_calls"][:1]}
     assert rendered("strict roles", USER, called, RESULT_F) == (
         "user: How is the weather?\n"
-        'assistant: Let me look.\n<tool_call>{"name": "f", "arguments": {"x": "é"}}</tool_call>\n'
+        'assistant: Let me look.\n<tool_call>\n{"name": "f", "arguments": {"x": "é"}}\n</tool_call>\n'
         "user: The result of f: fine\n"
     )
 
@@ -129,7 +129,7 @@ def test_the_offer_in_words_stands_in_the_system_message() -> None:
         '{"name": "get_time", "parameters": {"type": "object", "properties": {}}}\n'
         "\n"
         "To call one, write its name and its arguments in exactly this form:\n"
-        '<tool_call>{"name": "NAME", "arguments": {"PARAMETER": "VALUE"}}</tool_call>\n'
+        '<tool_call>\n{"name": "NAME", "arguments": {"PARAMETER": "VALUE"}}\n</tool_call>\n'
     )
     free = "Call a function if its result helps you to answer; otherwise answer in your own words."
     system = {"role": "system", "content": "Be brief."}
@@ -170,7 +170,7 @@ def test_a_conversation_may_begin_with_what_is_no_user() -> None:
 @pytest.mark.parametrize(
     ("family", "written"),
     [
-        ("Hermes, Qwen", '<tool_call>{"name": "f", "arguments": {"x": 1}}</tool_call>'),
+        ("Hermes, Qwen", '<tool_call>\n{"name": "f", "arguments": {"x": 1}}\n</tool_call>'),
         ("Phi-4-mini", '<|tool_call|>[{"name": "f", "arguments": {"x": 1}}]<|/tool_call|>'),
         ("Llama 3", '<|python_tag|>{"name": "f", "parameters": {"x": 1}}'),
         ("Mistral", '[TOOL_CALLS][{"name": "f", "arguments": {"x": 1}}]'),

@@ -201,7 +201,8 @@ def _call_in_words(function: Mapping[str, object], markers: CallMarkers) -> str:
 
 
 def _in_markers(text: str, markers: CallMarkers) -> str:
-    return f"{markers.begin.removesuffix(markers.keeps)}{text}{markers.end or ''}"
+    end = "" if markers.end is None else f"{markers.between}{markers.end}"
+    return f"{markers.begin.removesuffix(markers.keeps)}{markers.between}{text}{end}"
 
 
 def _results_in_words(messages: Sequence[_Message], asked: Sequence[_Message]) -> list[_Message]:
