@@ -7,12 +7,12 @@ Refuses to know: how they work. Their packages are imported when a model is load
 from __future__ import annotations
 
 import logging
-from typing import Literal
+from typing import Literal, Protocol
 
 from foundry_runtime.engine.api import Engine, ModelLoadError
 from foundry_runtime.models.folder import ModelFolder
 
-__all__ = ["EngineKind", "make_engine"]
+__all__ = ["EngineKind", "MakeEngine", "make_engine"]
 
 logger = logging.getLogger(__name__)
 
@@ -20,6 +20,13 @@ EngineKind = Literal["auto", "batched", "genai"]
 """`batched` drives onnxruntime directly, many jobs in one pass: for plain decoders on the processor. `genai`
 drives onnxruntime-genai's own generator, one for each job: for whatever that package knows. `auto` takes the
 first where it can serve, and the second elsewhere."""
+
+
+class MakeEngine(Protocol):
+    """Loads a model into an engine, as `make_engine` does."""
+
+    def __call__(self, folder: ModelFolder, kind: EngineKind, /, *, threads: int | None) -> Engine:
+        """Load a model, in the thread that owns the engine."""
 
 
 def make_engine(folder: ModelFolder, kind: EngineKind = "auto", *, threads: int | None = None) -> Engine:

@@ -25,7 +25,7 @@ from foundry_runtime.engine.text.template import ChatTemplate
 from foundry_runtime.engine.text.tokenizer import Tokenizer
 from foundry_runtime.engine.turns import Turns
 from foundry_runtime.engine.worker import EngineWorker
-from foundry_runtime.models.engines import EngineKind, make_engine
+from foundry_runtime.models.engines import EngineKind, MakeEngine, make_engine
 from foundry_runtime.models.folder import IDENTITY_FILE, ModelFolder
 from foundry_runtime.models.pool import Loaded, LoadedEncoder, LoadedModel
 from foundry_runtime.platform import return_freed_memory
@@ -73,11 +73,15 @@ class ModelOpener:
     Args:
         threads: Threads that compute for each model; by default the cores that the process may use.
         engine: What generates.
+        make: Loads a model into that.
     """
 
-    def __init__(self, *, threads: int | None = None, engine: EngineKind = "auto") -> None:
+    def __init__(
+        self, *, threads: int | None = None, engine: EngineKind = "auto", make: MakeEngine = make_engine
+    ) -> None:
         self._threads = threads
         self._engine: EngineKind = engine
+        self._make = make
         self._turns = Turns()
 
     async def providers(self) -> Sequence[str]:
@@ -106,7 +110,7 @@ class ModelOpener:
         # One after the other: at once they would only share the same cores.
         prompts = await anyio.to_thread.run_sync(make_prompts, folder)
         worker = await EngineWorker.start(
-            partial(make_engine, folder, self._engine, threads=self._threads),
+            partial(self._make, folder, self._engine, threads=self._threads),
             name=folder.id,
             turns=self._turns,
         )
