@@ -67,6 +67,7 @@ from tests.support.pages import (
 from tests.support.scripted_model import ScriptedModels
 from tests.support.tiny_encoder import write_encoder_folder
 from tests.support.tiny_model import write_tiny_gguf
+from tests.support.transcripts import TRANSCRIPTS
 
 DOCS: Final = ROOT / "docs"
 SERVER_PAGE: Final = DOCS / "server.md"
@@ -357,6 +358,14 @@ def test_every_route_has_its_row_with_what_it_answers() -> None:
         for one in ALL
     ]
     assert table(ROUTES_PAGE, "route") == rows
+
+
+def test_every_exchange_that_a_page_shows_is_a_golden_transcript() -> None:
+    golden = {transcript.text for transcript in TRANSCRIPTS}
+    shown = [block for blocks in BLOCKS.values() for block in blocks if block.language == "http"]
+    assert shown
+    for block in shown:
+        assert block.code in golden, block.name
 
 
 def test_every_word_of_a_route_has_its_row_with_what_is_accepted() -> None:

@@ -80,6 +80,21 @@ async def test_every_field_of_a_listed_model_is_there_and_none_is_null(page_home
             assert nulls in ([], ["promptTemplate"])
 
 
+async def test_a_model_in_a_nested_folder_without_a_version_is_version_0(
+    tiny_home: ModelDirectory, tmp_path: Path
+) -> None:
+    home = ModelDirectory(tmp_path, tmp_path / "models")
+    add_model(
+        ModelDirectory(tmp_path, home.models / "publisher" / "mine"),
+        "mine",
+        tiny_home.models / "Test" / "tiny",
+    )
+    async with asking(home) as client:
+        assert (await client.get("/openai/models")).json == ["mine:0"]
+        await client.done("/openai/load/mine")
+        assert await client.loaded() == ["mine:0"]
+
+
 @pytest.mark.client
 async def test_the_official_clients_own_class_reads_every_listed_model(page_home: ModelDirectory) -> None:
     read = pytest.importorskip("foundry_local.models").FoundryListResponseModel

@@ -36,6 +36,12 @@ class Transcript:
     def request_body(self) -> bytes:
         return self.request.partition(b"\r\n\r\n")[2]
 
+    @property
+    def text(self) -> str:
+        """Request and reply as a page shows them."""
+        parts = (part.decode().replace("\r\n", "\n").rstrip() for part in (self.request, self.response))
+        return "\n\n".join(parts) + "\n"
+
 
 def _read(request: Path) -> Transcript:
     name = request.name.removesuffix(".request.http")
