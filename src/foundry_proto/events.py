@@ -83,6 +83,8 @@ class StreamItem(Generic[T]):
 
     value: T | bytes
     """An instance of the operation's `item` class; a server may give its JSON text instead."""
+    headers: Headers = ()
+    """The answer's own, which only the first item can have; a client is not told of them."""
 
 
 @frozen(kw_only=True)

@@ -17,7 +17,9 @@ from foundry_proto.catalog import Device
 from foundry_proto.jsontext import ContentError, show
 from foundry_proto.wire import join_words
 
-__all__ = ["PROVIDERS", "Provider", "execution_provider", "requested_provider"]
+__all__ = ["PROVIDERS", "Provider", "execution_provider", "provider_called", "requested_provider"]
+
+_LONG: Final = "ExecutionProvider"
 
 
 @frozen(kw_only=True)
@@ -63,7 +65,17 @@ def requested_provider(ep: str) -> str | None:
     return name or None
 
 
+def provider_called(name: str) -> Provider | None:
+    """The provider that a model's configuration calls so: by either of its names, in any letter case."""
+    key = name.casefold()
+    return next((known for known in PROVIDERS.values() if key in _names(known)), None)
+
+
 def execution_provider(name: str) -> str:
-    """Onnxruntime's name of a provider, of whose short name it is made where the provider is no known one."""
-    known = PROVIDERS.get(name.casefold())
-    return known.execution_provider if known else f"{name}ExecutionProvider"
+    """Give onnxruntime's name of a provider; one that nobody can ask for here is named like the others."""
+    known = provider_called(name)
+    return known.execution_provider if known else f"{name.removesuffix(_LONG)}{_LONG}"
+
+
+def _names(provider: Provider) -> tuple[str, str]:
+    return provider.name, provider.execution_provider.casefold()

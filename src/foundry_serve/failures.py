@@ -1,11 +1,11 @@
-"""What handlers answer when a model cannot be used, in the words that clients look for.
+"""What handlers answer when a model cannot be used as it was asked for, in the words that clients look for.
 
 Knows: which status and which field belong to which reason. Refuses to know: which operation failed.
 """
 
 from __future__ import annotations
 
-from foundry_proto.events import Failure
+from foundry_proto.events import Failure, Headers
 from foundry_runtime.models.folder import BadModelFolder, ModelFolder
 from foundry_runtime.models.pool import LoadFailed, ProviderUnavailable
 
@@ -15,6 +15,7 @@ __all__ = [
     "model_not_cached",
     "model_not_found",
     "no_such_model",
+    "not_moved",
     "wrong_task",
 ]
 
@@ -67,3 +68,19 @@ def model_elsewhere(model_id: str) -> Failure:
     """A registered model is asked for what is not relayed to its server."""
     message = f"model: {model_id} is another server's model, to which this is not relayed"
     return Failure(status=400, message=message, param="model", code="unsupported_model")
+
+
+def not_moved(wanted: str | None, provider: str | None) -> Headers:
+    """The header that says that a model in use runs elsewhere than it was asked to; none if it does not.
+
+    Args:
+        wanted: The execution provider that a request named; `None` for none.
+        provider: Where the model runs; `None` if it doesn't any more.
+
+    Choice: a `Warning` of the general kind (RFC 7234, section 5.5), which clients show or ignore; RFC 9111,
+    which came after it, has nothing in its place.
+    """
+    if wanted is None or provider in {None, wanted}:
+        return ()
+    text = f"ep: {wanted} was ignored, the model is in use on {provider}"
+    return ((b"warning", f'199 - "{text}"'.encode()),)

@@ -16,18 +16,21 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 import anyio.to_thread
+from attrs import evolve
 
-from foundry_proto.events import Failure
+from foundry_proto.events import Failure, Response, StreamItem
+from foundry_proto.exchange import Answer
 from foundry_proto.jsontext import ContentError
 from foundry_proto.providers import requested_provider
 from foundry_proto.sentinels import ABSENT, Maybe
+from foundry_runtime.application import Send
 from foundry_runtime.models.catalog import Catalog
 from foundry_runtime.models.folder import BadModelFolder, ModelFolder, Task
 from foundry_runtime.models.pool import Loaded, LoadedEncoder, LoadedModel, LoadFailed
-from foundry_serve.failures import load_failure, model_elsewhere, no_such_model, wrong_task
+from foundry_serve.failures import load_failure, model_elsewhere, no_such_model, not_moved, wrong_task
 from foundry_serve.services import Services
 
-__all__ = ["Refusal", "encoder_for", "model_for", "refusing"]
+__all__ = ["Refusal", "encoder_for", "model_for", "noting_provider", "refusing"]
 
 
 class Refusal(Exception):
@@ -65,7 +68,8 @@ async def model_for(
         services: The models.
         name: As the client wrote it.
         ttl: Seconds that the model stays in memory after its last use from now on; `None` changes nothing.
-        ep: The execution provider that the request wants, as the client wrote it.
+        ep: The execution provider that the request wants, as the client wrote it. A model that is in use
+            stays where it is; the answer says so if it is sent by way of `noting_provider`.
 
     Raises:
         Refusal: No model of this name is here, it cannot be loaded, not on this provider, or it does not
@@ -77,6 +81,23 @@ async def model_for(
         if not isinstance(model, LoadedModel):
             raise Refusal(wrong_task(model.folder))
         yield model
+
+
+def noting_provider(send: Send, model: Loaded, ep: Maybe[str]) -> Send:
+    """Have an answer say in its head that the model runs elsewhere than it was asked to, if it does."""
+    note = not_moved(requested_provider(ep or ""), model.provider)
+    if not note:
+        return send
+    first = True
+
+    async def send_noted(*events: Answer) -> None:
+        nonlocal first
+        if first and events and isinstance(events[0], Response | StreamItem | Failure):
+            events = (evolve(events[0], headers=(*events[0].headers, *note)), *events[1:])
+            first = False
+        await send(*events)
+
+    return send_noted
 
 
 @asynccontextmanager

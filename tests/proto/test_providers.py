@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from foundry_proto.jsontext import ContentError
-from foundry_proto.providers import PROVIDERS, execution_provider, requested_provider
+from foundry_proto.providers import PROVIDERS, execution_provider, provider_called, requested_provider
 
 
 def test_the_five_names_are_read_in_any_letter_case_and_nothing_means_none() -> None:
@@ -20,13 +20,19 @@ def test_another_name_is_refused_with_the_five() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "written"),
+    ("name", "short", "written"),
     [
-        ("cpu", "CPUExecutionProvider"),
-        ("CUDA", "CUDAExecutionProvider"),
-        ("webgpu", "WebGpuExecutionProvider"),
-        ("OpenVINO", "OpenVINOExecutionProvider"),
+        ("cpu", "cpu", "CPUExecutionProvider"),
+        ("CUDA", "cuda", "CUDAExecutionProvider"),
+        ("DmlExecutionProvider", "dml", "DmlExecutionProvider"),
+        ("WebGPU", "webgpu", "WebGpuExecutionProvider"),
+        ("OpenVINO", None, "OpenVINOExecutionProvider"),
+        ("OpenVINOExecutionProvider", None, "OpenVINOExecutionProvider"),
     ],
 )
-def test_lists_of_models_write_onnxruntimes_name(name: str, written: str) -> None:
+def test_a_model_may_call_a_provider_by_either_name_and_lists_write_the_longer(
+    name: str, short: str | None, written: str
+) -> None:
+    known = provider_called(name)
+    assert (known.name if known else None) == short
     assert execution_provider(name) == written

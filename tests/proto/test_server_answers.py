@@ -88,6 +88,18 @@ def test_a_stream_is_a_head_and_pieces_whose_last_may_need_a_pause() -> None:
     assert exchange.send(StreamEnd()) == [Data(data=b"end\n", after=0.15), End()]
 
 
+def test_the_first_item_of_a_stream_may_bring_headers_and_no_other() -> None:
+    exchange = headed("POST", CHAT)
+    start, _ = exchange.send(StreamItem(value=b"{}", headers=((b"x-note", b"a"),)))
+    assert isinstance(start, Start)
+    assert start.headers[-1] == (b"x-note", b"a")
+    with pytest.raises(LocalProtocolError, match=r"^cannot send headers with an item that is not the first$"):
+        exchange.send(StreamItem(value=b"{}", headers=((b"x-note", b"a"),)))
+    assert exchange.send(StreamItem(value=b"{}")) == [Data(data=b"data: {}\n\n")]
+    with pytest.raises(LocalProtocolError, match="x-note"):
+        headed("POST", CHAT).send(StreamItem(value=b"{}", headers=((b"x-note", b"a\nb"),)))
+
+
 def test_a_stream_may_be_empty() -> None:
     headers = ((b"content-type", b"text/event-stream"), (b"cache-control", b"no-cache"))
     assert headed("POST", CHAT).send(StreamEnd()) == [

@@ -18,9 +18,10 @@ from foundry_runtime.engine.worker import InlineWorker
 from foundry_runtime.models.directory import ModelDirectory
 from foundry_runtime.models.folder import ModelFolder
 from foundry_runtime.models.loading import make_prompts, open_encoder
-from foundry_runtime.models.pool import Loaded, LoadedModel
+from foundry_runtime.models.pool import Loaded, LoadedModel, ModelPool
 from foundry_runtime.server import TimeOuts
 from foundry_serve.app import make_application
+from foundry_serve.services import Services
 from tests.support.serving import Served
 
 __all__ = ["ScriptedModels", "scripted_server"]
@@ -45,6 +46,13 @@ class ScriptedModels:
     engines: list[ScriptedEngine] = field(factory=list)
     prompts: list[PromptMaker] = field(factory=list)
     """What made the prompts, of each model loaded."""
+    services: list[Services] = field(factory=list)
+    """What the application's handlers share; one, once it runs."""
+
+    @property
+    def pool(self) -> ModelPool:
+        """The models in memory."""
+        return self.services[0].pool
 
     async def providers(self) -> Sequence[str]:
         return self.available
@@ -72,7 +80,12 @@ class ScriptedModels:
         worker = await InlineWorker.start(
             make_engine, tasks=self.tasks, name=folder.id, step_seconds=self.step_seconds
         )
-        return LoadedModel(folder=folder, worker=_Recorder(worker, self.jobs), prompts=prompts)
+        return LoadedModel(
+            folder=folder,
+            worker=_Recorder(worker, self.jobs),
+            prompts=prompts,
+            provider=provider or folder.provider,
+        )
 
     def _say(self, prompts: PromptMaker) -> Callable[[object], list[int]]:
         return lambda _: list(prompts.make_text(self.text).ids)
@@ -111,7 +124,8 @@ async def scripted_server(
     async with anyio.create_task_group() as tasks:
         models = ScriptedModels(tasks, **more)  # type: ignore[arg-type]
         application = make_application(home, models, endpoints=endpoints, stop=stop)
-        async with application.running(), anyio.create_task_group() as connections:
+        async with application.running() as services, anyio.create_task_group() as connections:
+            models.services.append(services)
             yield Served(application, None, connections, time_outs or TimeOuts()), models
             connections.cancel_scope.cancel()
         tasks.cancel_scope.cancel()

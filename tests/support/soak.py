@@ -99,7 +99,9 @@ async def soak(
     plan = _Plan(drawn, texts)
     engines: list[BatchedEngine] = []
 
-    def make(folder: ModelFolder, kind: EngineKind, *, threads: int | None) -> BatchedEngine:
+    def make(
+        folder: ModelFolder, kind: EngineKind, *, provider: str | None, threads: int | None
+    ) -> BatchedEngine:
         engine = make_engine(folder, kind, threads=threads)
         assert isinstance(engine, BatchedEngine)
         engines.append(engine)

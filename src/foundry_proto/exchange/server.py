@@ -210,7 +210,8 @@ class ServerExchange:
             case Failure():
                 return [*self._last(self._format.encode_failure(event)), End()]
             case StreamItem():
-                return [*self._begin(first=first), Data(data=self._format.encode_item(event.value))]
+                begun = self._begin(event.headers, first=first)
+                return [*begun, Data(data=self._format.encode_item(event.value))]
             case StreamEnd():
                 return [*self._begin(first=first), *self._last(self._format.encode_end()), End()]
             case _:
@@ -222,10 +223,15 @@ class ServerExchange:
             raise LocalProtocolError("cannot send a stream: the operation has none")
         return self._operation.stream
 
-    def _begin(self, *, first: bool) -> list[Piece]:
+    def _begin(self, headers: Headers = (), *, first: bool) -> list[Piece]:
         """What stands before a piece of a stream: before the first one, the head."""
-        headers = ((b"content-type", self._format.media_type), (b"cache-control", b"no-cache"))
-        return [Start(status=200, headers=headers)] if first else []
+        if not first:
+            if headers:
+                raise LocalProtocolError("cannot send headers with an item that is not the first")
+            return []
+        check_headers(headers)
+        described = ((b"content-type", self._format.media_type), (b"cache-control", b"no-cache"))
+        return [Start(status=200, headers=(*described, *headers))]
 
     def _last(self, pieces: tuple[bytes, ...]) -> list[Piece]:
         *most, last = pieces

@@ -17,6 +17,7 @@ from attrs import frozen
 
 from foundry_proto.catalog import Device, base_of, device_of
 from foundry_proto.providers import PROVIDERS, execution_provider
+from foundry_runtime.engine.provider_options import own_provider
 from foundry_runtime.models.document import BadModelFolder, Document
 from foundry_runtime.models.folder import CONFIG_FILE, DEFAULT_MAX_OUTPUT, IDENTITY_FILE, task_of
 
@@ -82,8 +83,8 @@ def describe_folder(model_id: str, path: Path, *, publisher: str, created: int) 
         created: When it was put there.
     """
     identity, config = _read(path / IDENTITY_FILE), _read(path / CONFIG_FILE)
-    provider = _own_provider(config) or "cpu"
-    known = PROVIDERS.get(provider.casefold())
+    provider = own_provider(config.find("model"))
+    known = PROVIDERS.get(provider)
     return CatalogModel(
         id=model_id,
         alias=base_of(model_id),
@@ -120,15 +121,6 @@ def _read(path: Path) -> Document:
         return Document.read(path)
     except BadModelFolder:
         return Document(path, {})
-
-
-def _own_provider(config: Document) -> str | None:
-    """The provider that a model's configuration asks for; of several the first."""
-    options = config.find("model.decoder.session_options.provider_options")
-    for option in options if isinstance(options, list) else ():
-        if isinstance(option, Mapping) and option:
-            return str(next(iter(option)))
-    return None
 
 
 def _positive(value: object, default: int) -> int:

@@ -25,16 +25,25 @@ first where it can serve, and the second elsewhere."""
 class MakeEngine(Protocol):
     """Loads a model into an engine, as `make_engine` does."""
 
-    def __call__(self, folder: ModelFolder, kind: EngineKind, /, *, threads: int | None) -> Engine:
+    def __call__(
+        self, folder: ModelFolder, kind: EngineKind, /, *, provider: str | None, threads: int | None
+    ) -> Engine:
         """Load a model, in the thread that owns the engine."""
 
 
-def make_engine(folder: ModelFolder, kind: EngineKind = "auto", *, threads: int | None = None) -> Engine:
+def make_engine(
+    folder: ModelFolder,
+    kind: EngineKind = "auto",
+    *,
+    provider: str | None = None,
+    threads: int | None = None,
+) -> Engine:
     """Load a model into its engine; takes its time, and belongs into the thread that owns the engine.
 
     Args:
         folder: The model.
         kind: Which engine.
+        provider: The execution provider to run on; by default the model's own.
         threads: Threads that compute; by default the cores that the process may use.
 
     Raises:
@@ -44,7 +53,10 @@ def make_engine(folder: ModelFolder, kind: EngineKind = "auto", *, threads: int 
     from foundry_runtime.engine.batched.layout import NotBatchable  # noqa: PLC0415
     from foundry_runtime.engine.genai.engine import GenaiEngine  # noqa: PLC0415
 
-    if kind != "genai":
+    on = provider or folder.provider
+    if kind == "batched" and on != "cpu":
+        raise ModelLoadError(f"{folder.path}: the batched engine runs on cpu alone, got {on}")
+    if kind != "genai" and on == "cpu":
         try:
             return BatchedEngine(folder.path, threads=threads)
         except NotBatchable as error:
@@ -53,4 +65,4 @@ def make_engine(folder: ModelFolder, kind: EngineKind = "auto", *, threads: int 
             logger.warning("%s is driven by onnxruntime-genai's own generator: %s", folder.id, error)
         except FileNotFoundError:
             pass  # the other one says what is missing
-    return GenaiEngine(folder.path, threads=threads)
+    return GenaiEngine(folder.path, provider=provider, threads=threads)

@@ -14,6 +14,7 @@ from attrs import frozen
 from foundry_proto.catalog import canonical_id
 from foundry_proto.chat.markup import REASONING
 from foundry_runtime.engine.embed_config import gives_embeddings
+from foundry_runtime.engine.provider_options import own_provider
 from foundry_runtime.models.document import BadModelFolder, Document
 
 __all__ = [
@@ -78,6 +79,8 @@ class ModelFolder:
     """What stands before and behind the calls that it writes; `None` leaves it to its template and tokens."""
     reasoning_markers: tuple[str, str] | None = None
     """The same for its reasoning."""
+    provider: str = "cpu"
+    """The execution provider that it was made for."""
 
     @classmethod
     def read(cls, path: Path) -> ModelFolder:
@@ -110,6 +113,7 @@ class ModelFolder:
             task=task,
             call_markers=_markers(identity, "toolCallStart", "toolCallEnd"),
             reasoning_markers=_reasoning(identity),
+            provider=own_provider(config.find("model")),
         )
 
 

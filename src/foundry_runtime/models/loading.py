@@ -85,8 +85,14 @@ class ModelOpener:
         self._turns = Turns()
 
     async def providers(self) -> Sequence[str]:
-        """The execution providers that models can run on here."""
-        return ("cpu",)
+        """The execution providers that models can run on here; found out once, by trying."""
+
+        def find() -> Sequence[str]:
+            from foundry_runtime.engine.genai.providers import available_providers  # noqa: PLC0415 - see above
+
+            return available_providers()
+
+        return await anyio.to_thread.run_sync(find)
 
     async def __call__(self, folder: ModelFolder, provider: str | None) -> Loaded:
         """Load a model.
@@ -100,21 +106,19 @@ class ModelOpener:
             TokenizerError: Its tokenizer cannot be used.
             TemplateError: Its chat template cannot be used.
         """
-
-        if provider not in {None, *await self.providers()}:
-            raise ModelLoadError(f"{folder.path}: the provider {provider} is not available here")
-
         if folder.task == "embeddings":
             return await open_encoder(folder, threads=self._threads, turns=self._turns)
 
         # One after the other: at once they would only share the same cores.
         prompts = await anyio.to_thread.run_sync(make_prompts, folder)
         worker = await EngineWorker.start(
-            partial(self._make, folder, self._engine, threads=self._threads),
+            partial(self._make, folder, self._engine, provider=provider, threads=self._threads),
             name=folder.id,
             turns=self._turns,
         )
-        return LoadedModel(folder=folder, worker=worker, prompts=prompts)
+        return LoadedModel(
+            folder=folder, worker=worker, prompts=prompts, provider=provider or folder.provider
+        )
 
 
 def make_prompts(folder: ModelFolder) -> PromptMaker:
@@ -127,9 +131,11 @@ def make_prompts(folder: ModelFolder) -> PromptMaker:
         TokenizerError: Its tokenizer cannot be used.
         TemplateError: Its chat template cannot be used.
     """
+    # The template first, since compiling leaves names behind in the interpreter's caches: among what parsing
+    # the tokenizer takes for a moment, each would keep a megabyte from being given back.
+    template = ChatTemplate.load(folder.path)
     tokenizer = Tokenizer.load(folder.path, rows=folder.vocab_size)
     return_freed_memory()  # parsing took half as much again as what stays
-    template = ChatTemplate.load(folder.path)
     try:
         markup = find_markup(
             template.source,

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Protocol
 
@@ -81,9 +81,14 @@ class LoadedModel:
         tokenizer = self.prompts.tokenizer
         return TextStream(tokenizer.bytes_showing(shown), stop, drop_first_blank=tokenizer.drops_first_blank)
 
-    async def aclose(self) -> None:
-        """Free it; running jobs end with an error."""
-        await self.worker.aclose()
+    @property
+    def aclose(self) -> Callable[[], Awaitable[None]]:
+        """Frees it; running jobs end with an error.
+
+        Whoever has this alone keeps nothing else of the model: all of it is there to be given back when the
+        engine gives memory back.
+        """
+        return self.worker.aclose
 
 
 @frozen(kw_only=True, eq=False)
@@ -96,9 +101,10 @@ class LoadedEncoder:
     provider: str = "cpu"
     """The execution provider that it runs on."""
 
-    async def aclose(self) -> None:
-        """Free it, once the call that is being computed has ended; later ones end with an error."""
-        await self.embedder.aclose()
+    @property
+    def aclose(self) -> Callable[[], Awaitable[None]]:
+        """Frees it, once the call that is being computed has ended; later ones end with an error."""
+        return self.embedder.aclose
 
 
 Loaded = LoadedModel | LoadedEncoder
@@ -234,8 +240,7 @@ class ModelPool:
 
     def provider_of(self, model_id: str) -> str | None:
         """Where a loaded model runs; `None` if it is not loaded."""
-        model = self._models.get(model_id)
-        return None if model is None else model.provider
+        return self._models[model_id].provider if model_id in self.loaded() else None
 
     def discard(self, model: Loaded) -> None:
         """Forget a model whose engine is lost: the next request loads it again."""
@@ -246,7 +251,7 @@ class ModelPool:
         """Free every model; running jobs end with an error."""
         for action in self._lifecycle.close(anyio.current_time(), reason="the server is stopping"):
             if isinstance(action, Unload):
-                await self._unload(self._models.pop(action.model))
+                await self._unload(action.model, self._models.pop(action.model).aclose)
             else:
                 self._perform([action])
 
@@ -281,7 +286,8 @@ class ModelPool:
                     folder = self._folders[action.model]
                     self._task_group.start_soon(self._load, folder, action.provider)
                 case Unload():
-                    self._task_group.start_soon(self._unload, self._models.pop(action.model))
+                    close = self._models.pop(action.model).aclose
+                    self._task_group.start_soon(self._unload, action.model, close)
                 case Grant():
                     wait = self._waits[action.lease]
                     wait.model = self._models[action.lease.model]
@@ -322,10 +328,9 @@ class ModelPool:
                 self._models[folder.id] = model
                 self._perform(self._lifecycle.loaded(folder.id, now, provider=model.provider))
 
-    async def _unload(self, model: Loaded) -> None:
-        model_id = model.folder.id
+    async def _unload(self, model_id: str, close: Callable[[], Awaitable[None]]) -> None:
         try:
-            await model.aclose()
+            await close()
             logger.info("unloaded %s", model_id)
         except Exception:
             logger.exception("closing %s failed", model_id)

@@ -7,9 +7,11 @@ Refuses to know: what the memory is for.
 from __future__ import annotations
 
 import ctypes
+import functools
 import mmap
 import os
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, final
@@ -53,7 +55,7 @@ def return_freed_memory(*, system: str = sys.platform) -> None:
     return it by themselves, or offer no way to ask.
     """
     if system == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        trim = _allocator("malloc_trim")
         if trim is not None:
             trim(0)
 
@@ -65,9 +67,20 @@ def return_large_memory_at_once(*, system: str = sys.platform) -> None:
     freed between pieces that are in use: after long answers a server held three times the memory it needs.
     """
     if system == "linux":
-        set_option = getattr(ctypes.CDLL(None), "mallopt", None)
+        set_option = _allocator("mallopt")
         if set_option is not None:
             set_option(_M_MMAP_THRESHOLD, 1024 * 1024)
+
+
+@functools.cache
+def _allocator(function: str) -> Callable[..., object] | None:
+    """A function of the C library's allocator, if it has it.
+
+    Looked up once: ctypes loses a few bytes at each look-up for good, and a few bytes in the middle keep a
+    whole megabyte of Python's own memory from being given back.
+    """
+    found: Callable[..., object] | None = getattr(ctypes.CDLL(None), function, None)
+    return found
 
 
 _M_MMAP_THRESHOLD: Final = -3

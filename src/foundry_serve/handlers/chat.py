@@ -33,7 +33,7 @@ from foundry_serve.generation import (
     stops_of,
 )
 from foundry_serve.handlers.external import relayed
-from foundry_serve.leasing import Refusal, model_for, refusing
+from foundry_serve.leasing import Refusal, model_for, noting_provider, refusing
 from foundry_serve.services import Services
 
 __all__ = ["chat_completions", "chat_prompt"]
@@ -58,6 +58,7 @@ async def _chat(services: Services, body: ChatCompletionRequest, send: Send) -> 
     if offer is not None and offer.must_call:
         raise Refusal(Failure(status=400, message="tool_choice: not offered yet", param="tool_choice"))
     async with model_for(services, body.model, ttl=body.ttl or None, ep=body.ep) as model:
+        send = noting_provider(send, model, body.ep)
         sampling = sampling_of(body, model.folder)
         prompt = await chat_prompt(services, model, body)
         asked = body.max_completion_tokens or body.max_tokens or body.max_completion_token or None

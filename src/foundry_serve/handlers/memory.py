@@ -17,7 +17,7 @@ from foundry_runtime.application import Send
 from foundry_runtime.models.description import CatalogModel
 from foundry_runtime.models.folder import BadModelFolder, ModelFolder
 from foundry_runtime.models.pool import LoadFailed
-from foundry_serve.failures import load_failure, model_not_cached, model_not_found, no_such_model
+from foundry_serve.failures import load_failure, model_not_cached, model_not_found, no_such_model, not_moved
 from foundry_serve.services import Services
 
 __all__ = [
@@ -54,7 +54,8 @@ async def load_model(services: Services, request: Request[None], send: Send) -> 
     except (BadModelFolder, LoadFailed) as error:
         await send(load_failure(error))
     else:
-        await send(Response(value=None))
+        note = not_moved(provider, services.pool.provider_of(found.id))
+        await send(Response(value=None, headers=note))
 
 
 async def core_load_model(services: Services, request: Request[None], send: Send) -> None:

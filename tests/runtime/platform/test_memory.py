@@ -7,6 +7,7 @@ import mmap
 import platform
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -15,20 +16,37 @@ import pytest
 
 from foundry_runtime.platform import (
     LazyMemory,
+    memory,
     return_freed_memory,
     return_large_memory_at_once,
     usable_memory,
 )
 
 
+@pytest.fixture
+def looked_up_anew() -> Iterator[None]:
+    """The C library is looked into once; here, in this test and again after it."""
+    memory._allocator.cache_clear()
+    yield
+    memory._allocator.cache_clear()
+
+
+@pytest.mark.usefixtures("looked_up_anew")
 def test_freed_memory_is_given_back_where_that_can_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
-    libraries: list[SimpleNamespace] = [SimpleNamespace(malloc_trim=asked.append), SimpleNamespace()]
+    libraries = [SimpleNamespace(malloc_trim=asked.append)]
     monkeypatch.setattr(ctypes, "CDLL", lambda _: libraries.pop(0))
-    for system in ("win32", "darwin", "linux", "linux"):  # the second Linux has another C library
+    for system in ("win32", "darwin", "linux", "linux"):
         return_freed_memory(system=system)
-    assert asked == [0]
+    assert asked == [0, 0]
     assert not libraries
+
+
+@pytest.mark.usefixtures("looked_up_anew")
+def test_a_c_library_that_cannot_be_asked_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: SimpleNamespace())
+    return_freed_memory(system="linux")
+    return_large_memory_at_once(system="linux")
 
 
 FREES_LARGE_BLOCKS_IN_A_THREAD = """

@@ -15,6 +15,7 @@ terminated generator whether it is done). Nor the functions for device ids, whic
 from __future__ import annotations
 
 import ctypes
+import functools
 import importlib
 import importlib.metadata
 import math
@@ -58,6 +59,8 @@ _COMPUTING: Final[Mapping[str, tuple[str, Sequence[Any]]]] = {
     "get_logits": ("OgaGenerator_GetLogits", (_HANDLE, _OUT)),
 }
 _LOOKING: Final[Mapping[str, tuple[str, Sequence[Any]]]] = {
+    "clear_providers": ("OgaConfigClearProviders", (_HANDLE,)),
+    "append_provider": ("OgaConfigAppendProvider", (_HANDLE, c_char_p)),
     "overlay_config": ("OgaConfigOverlay", (_HANDLE, c_char_p)),
     "create_params": ("OgaCreateGeneratorParams", (_HANDLE, _OUT)),
     "set_number": ("OgaGeneratorParamsSetSearchNumber", (_HANDLE, c_char_p, c_double)),
@@ -154,8 +157,9 @@ def _bind(
     return function
 
 
+@functools.cache
 def load_library() -> Library:
-    """Load onnxruntime and the C library of the installed wheel.
+    """Load onnxruntime and the C library of the installed wheel, once: a process has one of it anyway.
 
     Telemetry is switched off first, unless the wheel was imported before: then that is the importer's affair.
 
@@ -242,15 +246,19 @@ class Model(_Handle):
         library: The bound functions.
         folder: The model folder, with its `genai_config.json`.
         overlay: JSON that is merged into that configuration.
+        provider: The execution provider, in place of those that the configuration names with their options.
 
     Raises:
         GenaiError: It cannot be loaded.
     """
 
-    def __init__(self, library: Library, folder: Path, overlay: str) -> None:
+    def __init__(self, library: Library, folder: Path, overlay: str, *, provider: str | None = None) -> None:
         super().__init__(library["destroy_model"])
         self.library = library
         with _Config(library, folder) as config:
+            if provider is not None:
+                library["clear_providers"](config.pointer)
+                library["append_provider"](config.pointer, provider.encode())
             library["overlay_config"](config.pointer, overlay.encode())
             library["create_model"](config.pointer, byref(self._pointer))
 

@@ -1,6 +1,6 @@
 """What the engine must know of a model folder's `genai_config.json`.
 
-Knows: where that file keeps the vocabulary's size, the context's length and the end tokens.
+Knows: where that file keeps the vocabulary's size, the context's length, the end tokens and the provider.
 Refuses to know: the rest, which onnxruntime-genai reads itself (and refuses what it does not know).
 """
 
@@ -13,6 +13,7 @@ from typing import Final
 from attrs import frozen
 
 from foundry_runtime.engine.api import ModelLoadError
+from foundry_runtime.engine.provider_options import own_provider
 
 __all__ = ["ModelConfig", "read_config"]
 
@@ -29,6 +30,8 @@ class ModelConfig:
     """Most tokens of prompt and output together."""
     end_ids: frozenset[int]
     """The tokens with which the model ends its turn."""
+    provider: str
+    """The execution provider that it asks for first, `cpu` if for none."""
 
 
 def read_config(folder: Path) -> ModelConfig:
@@ -51,6 +54,7 @@ def read_config(folder: Path) -> ModelConfig:
         vocabulary=_size(path, model, "vocab_size"),
         context_length=_size(path, model, "context_length"),
         end_ids=_end_ids(path, model.get("eos_token_id")),
+        provider=own_provider(model),
     )
 
 

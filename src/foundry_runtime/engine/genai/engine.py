@@ -33,6 +33,7 @@ from foundry_runtime.engine.api import (
 )
 from foundry_runtime.engine.genai.binding import GenaiError, Generator, Model, load_library
 from foundry_runtime.engine.genai.config import ModelConfig, read_config
+from foundry_runtime.engine.genai.providers import available_providers, why_not
 from foundry_runtime.engine.prefill import PrefillSpeed, slice_length
 from foundry_runtime.engine.text.choosing import Chooser, Chosen, takes_the_likeliest
 from foundry_runtime.platform import return_freed_memory, usable_cores
@@ -78,6 +79,7 @@ class GenaiEngine:
 
     Args:
         folder: The model folder, with its `genai_config.json`.
+        provider: The execution provider to run on; by default the one that the folder's configuration names.
         threads: Threads that compute; by default as many as this process may use cores. One too many is
             worse than one too few.
         max_jobs: How many jobs have a KV cache at once; further ones wait, first come, first served. The
@@ -95,6 +97,7 @@ class GenaiEngine:
         self,
         folder: Path,
         *,
+        provider: str | None = None,
         threads: int | None = None,
         max_jobs: int = 4,
         slice_seconds: float = 0.1,
@@ -108,7 +111,9 @@ class GenaiEngine:
         self._counters = Counters()
         self._sequences: dict[Job, _Sequence] = {}
         self._closed = False
-        self._model = _load(folder, threads or usable_cores(), self._config)
+        self._model = _load(
+            folder, threads or usable_cores(), self._config, provider or self._config.provider
+        )
 
     @property
     def context_length(self) -> int:
@@ -287,10 +292,17 @@ def session_overlay(threads: int) -> str:
     return json.dumps({"model": {"decoder": {"session_options": options}}})
 
 
-def _load(folder: Path, threads: int, config: ModelConfig) -> Model:
+def _load(folder: Path, threads: int, config: ModelConfig, provider: str) -> Model:
     """Load a model and compute one token: a wrong vocabulary or head size shows itself only there."""
     try:
-        model = Model(load_library(), folder, session_overlay(threads))
+        if provider != "cpu" and (reason := why_not(provider)) is not None:
+            raise ModelLoadError(
+                f"{folder}: the model {'wants' if provider == config.provider else 'was asked'} to run on "
+                f"{provider}, which is not available here ({', '.join(available_providers())}): {reason}"
+            )
+        # Its own provider keeps the options that its configuration has for it.
+        other = None if provider == config.provider else provider
+        model = Model(load_library(), folder, session_overlay(threads), provider=other)
         try:
             with Generator(model, max_length=2) as generator:
                 generator.append(np.zeros(1, dtype=np.int32))

@@ -174,6 +174,7 @@ def test_a_library_that_cannot_be_loaded_is_named(tmp_path: Path, monkeypatch: p
 
 
 def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    load_library.cache_clear()
     monkeypatch.setitem(sys.modules, "onnxruntime_genai", None)
     with pytest.raises(GenaiError) as caught:
         load_library()
