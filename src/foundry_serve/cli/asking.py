@@ -9,12 +9,11 @@ from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
 import anyio
-import click
 
 from foundry_proto.errors import RemoteProtocolError
 from foundry_runtime.client import Client, ServerFailure
 from foundry_runtime.transport import TransportBroken, TransportClosed
-from foundry_serve.cli.terminal import fail, models_on_disk
+from foundry_serve.cli.terminal import CommandFailed, fail, models_on_disk
 from foundry_serve.daemon import control
 from foundry_serve.daemon.state import ServiceFiles
 
@@ -46,7 +45,6 @@ def ask_service(ask: Callable[[Client], Awaitable[T]]) -> T:
 async def _ask(files: ServiceFiles, ask: Callable[[Client], Awaitable[T]]) -> T:
     found = await control.find(files)
     if found is None or found.problem is not None:
-        click.echo(NOT_RUNNING, err=True)
-        raise SystemExit(1)
+        raise CommandFailed(NOT_RUNNING)
     async with Client(found.state.endpoints[0]) as client:
         return await ask(client)

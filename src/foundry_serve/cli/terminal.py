@@ -10,7 +10,7 @@ import json
 import math
 import sys
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn
 
 import click
 
@@ -18,6 +18,7 @@ from foundry_runtime.models.directory import ModelDirectory
 from foundry_runtime.models.settings import BadSettings
 
 __all__ = [
+    "CommandFailed",
     "NumberRange",
     "fail",
     "json_option",
@@ -65,10 +66,17 @@ def warn(message: str) -> None:
     click.echo(f"foundry: {message}", err=True)
 
 
+class CommandFailed(click.ClickException):
+    """Ends the command with status 1; what it says is printed when all else has left the terminal."""
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Print why; see `click.ClickException.show`."""
+        click.echo(self.message, file=file, err=file is None)
+
+
 def fail(message: str) -> NoReturn:
     """Say why the command can't go on, and end it with status 1."""
-    warn(message)
-    raise SystemExit(1)
+    raise CommandFailed(f"foundry: {message}")
 
 
 def print_json(value: object) -> None:
