@@ -15,7 +15,7 @@ from typing import final
 
 import numpy as np
 import numpy.typing as npt
-from attrs import define
+from attrs import define, field
 
 from foundry_proto.errors import LocalProtocolError
 from foundry_runtime.engine.admission import check_job
@@ -33,6 +33,7 @@ from foundry_runtime.engine.api import (
 )
 from foundry_runtime.engine.genai.binding import GenaiError, Generator, Model, load_library
 from foundry_runtime.engine.genai.config import ModelConfig, read_config
+from foundry_runtime.engine.genai.kept import KeptGenerators
 from foundry_runtime.engine.genai.providers import available_providers, why_not
 from foundry_runtime.engine.prefill import PrefillSpeed, slice_length
 from foundry_runtime.engine.text.choosing import Chooser, Chosen, takes_the_likeliest
@@ -58,7 +59,8 @@ class _Sequence:
     inherited: bool = False
     """Whether an earlier choice computed the whole prompt."""
     started: bool = False
-    generated: int = 0
+    said: list[int] = field(factory=list)
+    """The tokens that were generated."""
     served: int = 0
     """The step of its last slice: the job that waits longest comes next."""
 
@@ -85,6 +87,7 @@ class GenaiEngine:
         max_jobs: How many jobs have a KV cache at once; further ones wait, first come, first served. The
             choices of one answer take turns with one KV cache, so that their prompt is computed once: at the
             same time they would each be as many times slower.
+        max_kept: How many KV caches of ended jobs are kept, for prompts that begin like theirs.
         slice_seconds: How long one slice of prefill should take; it sets how soon a cancel takes effect, and
             how long the others' next tokens wait.
         clock: Seconds, for measuring the speed.
@@ -100,6 +103,7 @@ class GenaiEngine:
         provider: str | None = None,
         threads: int | None = None,
         max_jobs: int = 4,
+        max_kept: int = 2,
         slice_seconds: float = 0.1,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
@@ -111,6 +115,7 @@ class GenaiEngine:
         self._counters = Counters()
         self._sequences: dict[Job, _Sequence] = {}
         self._closed = False
+        self._kept = KeptGenerators(max_kept, context_length=self._config.context_length)
         self._model = _load(
             folder, threads or usable_cores(), self._config, provider or self._config.provider
         )
@@ -135,10 +140,17 @@ class GenaiEngine:
         self._sequences[job] = _Sequence(job, np.array(job.prompt, dtype=np.int32))
 
     def cancel(self, job: Job) -> None:
-        """Forget a job and free its memory, or give it to the next choice of the same answer."""
+        """Forget a job; its KV cache goes to the next choice of its answer, or is kept for the next turn."""
         sequence = self._sequences.pop(job, None)
-        if sequence is not None and sequence.generator is not None and not self._pass_on(sequence):
+        if sequence is None or sequence.generator is None or self._pass_on(sequence):
+            return
+        if self._closed:
             sequence.generator.close()
+        else:
+            # What was chosen last may not be computed.
+            tokens = np.array(sequence.said[:-1], dtype=np.int32)
+            computed = np.concatenate((sequence.prompt[: sequence.computed], tokens))
+            self._kept.keep(sequence.generator, computed, sequence.room)
 
     def step(self) -> Sequence[EngineEvent]:
         """One slice of prefill for one job, in turns, and one token for each job whose prompt is computed."""
@@ -163,6 +175,7 @@ class GenaiEngine:
             self._closed = True
             for job in tuple(self._sequences):
                 self.cancel(job)
+            self._kept.close()
             self._model.close()
             return_freed_memory()
 
@@ -203,6 +216,8 @@ class GenaiEngine:
     ) -> None:
         """Work for one job; what goes wrong there ends this job alone."""
         try:
+            if not sequence.started and sequence.generator is None:
+                self._take_kept(sequence)
             if not sequence.started:
                 self._start(sequence, events)
             if sequence.generator is None:
@@ -214,6 +229,12 @@ class GenaiEngine:
                 sequence.generator.close()  # for good: nobody knows what state it is in
             events.append(Failed(job=sequence.job, error=error))
 
+    def _take_kept(self, sequence: _Sequence) -> None:
+        """Begin where an ended job's KV cache has the beginning of this one's prompt."""
+        found = self._kept.take(sequence.prompt, sequence.length)
+        if found is not None:
+            sequence.generator, sequence.computed, sequence.room = found
+
     def _start(self, sequence: _Sequence, events: list[EngineEvent]) -> None:
         sequence.started = True
         events.append(Started(job=sequence.job, cached_tokens=sequence.computed))
@@ -221,7 +242,7 @@ class GenaiEngine:
 
     def _make_generator(self, sequence: _Sequence) -> Generator:
         # The KV cache is allocated, and cleared, for this length: never ask for the model's whole context.
-        length = sequence.room = sequence.length
+        length = sequence.room = self._kept.room_for(sequence.length)
         try:
             return Generator(self._model, max_length=length)
         except GenaiError as error:
@@ -239,7 +260,7 @@ class GenaiEngine:
 
     def _decode(self, sequence: _Sequence, generator: Generator, events: list[EngineEvent]) -> None:
         job, chooser = sequence.job, sequence.chooser
-        if sequence.generated:
+        if sequence.said:
             if chooser is None:
                 chosen = Chosen(generator.next_token(), None)
             else:
@@ -253,13 +274,13 @@ class GenaiEngine:
         if chosen.id in self._config.end_ids:
             self._finish(job, "stop", events)
             return
-        sequence.generated += 1
+        sequence.said.append(chosen.id)
         events.append(Token(job=job, id=chosen.id, logprobs=chosen.logprobs))
         if chooser is not None and chooser.complete:
             self._finish(job, "stop", events)
-        elif sequence.generated == job.max_tokens:
+        elif len(sequence.said) == job.max_tokens:
             self._finish(job, "length", events)
-        elif sequence.inherited and sequence.generated == 1:
+        elif sequence.inherited and len(sequence.said) == 1:
             generator.append(np.array([chosen.id], dtype=np.int32))
         elif chooser is not None:
             generator.choose(chosen.id, self._config.vocabulary)

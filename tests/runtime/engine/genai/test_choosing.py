@@ -20,7 +20,7 @@ from tests.runtime.engine.genai.running import GREEDY, Appended, job, run, token
 
 @pytest.fixture
 def engine(tiny_folder: Path) -> Iterator[GenaiEngine]:
-    engine = GenaiEngine(tiny_folder, threads=1)
+    engine = GenaiEngine(tiny_folder, threads=1, max_kept=0)
     yield engine
     engine.close()
 
@@ -125,7 +125,7 @@ VARIOUS = [
 def test_the_choices_of_an_answer_have_their_prompt_computed_once_and_say_what_each_says_alone(
     tiny_folder: Path, length: int
 ) -> None:
-    engine = GenaiEngine(tiny_folder, threads=1, slice_seconds=0.0)
+    engine = GenaiEngine(tiny_folder, threads=1, max_kept=0, slice_seconds=0.0)
     alone = [evolve(job(length, 20, sampling), logprobs=2) for sampling in VARIOUS]
     expected = [run(engine, one)[one] for one in alone]
     before = engine.counters.prompt_tokens
@@ -147,7 +147,7 @@ def test_the_choices_of_an_answer_have_their_prompt_computed_once_and_say_what_e
 def test_choices_have_one_kv_cache_and_the_next_goes_on_where_one_was_cancelled(
     tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engine = GenaiEngine(tiny_folder, threads=1, slice_seconds=0.0)
+    engine = GenaiEngine(tiny_folder, threads=1, max_kept=0, slice_seconds=0.0)
     alone = job(100, 8)
     expected = tokens(run(engine, alone)[alone])
     appended = Appended(monkeypatch)

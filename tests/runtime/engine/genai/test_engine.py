@@ -237,7 +237,7 @@ def test_no_memory_for_the_kv_cache_fails_the_job_readably(
     large, small = job(90, 20), job(9, 2)
     events = run(engine, large, small)
     assert isinstance(failed := events[large][-1], Failed)
-    assert str(failed.error) == ("no KV cache for 110 tokens: Could not allocate the key-value cache buffer")
+    assert str(failed.error) == ("no KV cache for 128 tokens: Could not allocate the key-value cache buffer")
     assert len(tokens(events[small])) == 2
 
 
