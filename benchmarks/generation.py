@@ -1,10 +1,9 @@
-"""How many tokens a second come out of the whole server, and of our engines' steps, against the engine alone.
+"""How many tokens a second come out of the whole server, against the engine alone.
 
 Run: `python benchmarks/generation.py`. One stream at a time: the same greedy answer of 256 tokens from a bare
-loop around onnxruntime-genai's generator (`_bare_engine.py`), from the steps of our engines, and from
-`foundry serve` on asyncio and on trio, each a process of its own, in turns; the client is a plain socket in
-this process. The exit status is 1 when steps have less than 0.97 of the bare loop's tokens a second, or a
-server less than 0.95. Tokens that need the logits are shown beside them.
+loop around the engine (`_bare_engine.py`), from `foundry serve` on asyncio and from `foundry serve` on trio,
+each a process of its own, in turns; the client is a plain socket in this process. The exit status is 1 when
+a server has less than 0.95 of the engine's tokens a second. Tokens drawn at random are shown beside it.
 """
 
 from __future__ import annotations
@@ -12,10 +11,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack
 from statistics import median
-from typing import Final
 
 from attrs import frozen
 
@@ -35,23 +33,9 @@ from _common import (
 RUNS = 7
 TOKENS = 256
 LEAST = 0.95
-LEAST_STEPPED = 0.97
-STEPPED = ("genai", "batched")
 BARE = "engine alone, greedy"
 RUNTIMES = ("asyncio", "trio")
 QUESTION = "Write a long story about the keeper of a lighthouse."
-
-
-GREEDY = "greedy"
-WAYS: Final[Mapping[str, Mapping[str, object]]] = {
-    "greedy, 5 top_logprobs": {"sampling": {"temperature": 0.0}, "logprobs": 5},
-    "greedy, frequency_penalty": {
-        "sampling": {"temperature": 0.0, "frequency_penalty": 0.1, "presence_penalty": 0.1}
-    },
-    "temperature 1, top_p 0.9": {"sampling": {"top_p": 0.9, "seed": 1}},
-    GREEDY: {"sampling": {"temperature": 0.0}},
-}
-"""What our engines' steps are asked for."""
 
 
 @frozen
@@ -65,19 +49,17 @@ class Measured:
     tokens: int
 
 
-def ask_engine(engine: subprocess.Popen[str], prompt: list[int], **more: object) -> Measured:
+def ask_engine(engine: subprocess.Popen[str], prompt: list[int]) -> Measured:
     assert engine.stdin is not None
     assert engine.stdout is not None
-    engine.stdin.write(json.dumps({"prompt": prompt, "max_tokens": TOKENS, **more}) + "\n")
+    engine.stdin.write(json.dumps({"prompt": prompt, "max_tokens": TOKENS}) + "\n")
     engine.stdin.flush()
     took = json.loads(engine.stdout.readline())
     return Measured(took["whole"], took["decode"], len(took["tokens"]))
 
 
-def ask_server(port: int, request: bytes) -> Measured:
-    connection = Connection(port)  # each time: a turn of all may take longer than a server waits
+def ask_server(connection: Connection, request: bytes) -> Measured:
     reply = connection.chat(request)
-    connection.close()
     assert reply.data.endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n")
     return Measured(reply.end - reply.sent, reply.end - reply.first, reply.count("completion_tokens"))
 
@@ -104,18 +86,11 @@ def main() -> int:
         assert engine.stdout is not None
         assert engine.stdout.readline() == "ready\n"
         asked: dict[str, Callable[[], Measured]] = {BARE: lambda: ask_engine(engine, prompt)}
-        for name in STEPPED:
-            stepped = stack.enter_context(
-                process(options.home, str(HERE / "_stepped_engine.py"), name, str(folder.path))
-            )
-            assert stepped.stdout is not None
-            assert stepped.stdout.readline() == "ready\n"
-            for how, more in WAYS.items():
-                asked[f"steps of {name}, {how}"] = lambda s=stepped, m=more: ask_engine(s, prompt, **m)  # type: ignore[misc]
         for runtime in RUNTIMES:
             _, port = stack.enter_context(foundry_serve(options.home, runtime))
+            connection = Connection(port)
             for how, request in (("greedy", greedy), ("temperature 0.2, top_p 0.9", drawn)):
-                asked[f"server on {runtime}, {how}"] = lambda p=port, r=request: ask_server(p, r)  # type: ignore[misc]
+                asked[f"server on {runtime}, {how}"] = lambda c=connection, r=request: ask_server(c, r)  # type: ignore[misc]
         found: dict[str, list[Measured]] = {what: [] for what in asked}
         for run in range(options.runs + 1):
             for what, ask in asked.items():
@@ -125,9 +100,8 @@ def main() -> int:
     speeds = {what: [one.tokens / one.whole for one in ones] for what, ones in found.items()}
     for what, ones in found.items():
         share = median(ours / alone for ours, alone in zip(speeds[what], speeds[BARE], strict=True))
-        limited = what != BARE and what.endswith(GREEDY)
-        least = LEAST_STEPPED if what.startswith("steps") else LEAST
-        limit = report.check(f"{what}, share of the engine's speed", share, least=least) if limited else ""
+        limited = what != BARE and what.endswith("greedy")
+        limit = report.check(f"{what}, share of the engine's speed", share, least=LEAST) if limited else ""
         decode = median((one.tokens - 1) / one.decode for one in ones)
         report.add(what, median(speeds[what]), share, limit, decode, ones[0].tokens)
     return report.finish(options.json)

@@ -17,7 +17,7 @@ from time import perf_counter
 from _common import HERE, model_options
 
 WITHOUT_MODEL = ("chunk_encoding", "sse_decode")
-WITH_MODEL = ("memory", "unloading", "loop_stall", "sampling", "generation")
+WITH_MODEL = ("memory", "unloading", "loop_stall", "sampling", "stepping", "generation")
 
 
 def run(name: str, options: list[str], results: Path) -> int:
