@@ -34,6 +34,7 @@ from foundry_proto.exchange import MAX_QUERY_WORDS
 from foundry_proto.jsontext import MAX_DEPTH, MAX_DIGITS, load_json
 from foundry_proto.messages.chat import MAX_MESSAGES, ChatCompletionRequest
 from foundry_proto.messages.embeddings import MAX_INPUTS, EmbeddingRequest
+from foundry_proto.messages.text_completions import MAX_CHOICES, TextCompletionRequest
 from foundry_proto.openapi import statuses
 from foundry_proto.operations import ALL, CHAT_COMPLETIONS
 from foundry_proto.wire import describe, field_name, wire_of
@@ -303,7 +304,12 @@ def test_exit_statuses_are_those_of_the_page(
 
 
 @pytest.mark.parametrize(
-    ("page", "message"), [("server.md", ChatCompletionRequest), ("embeddings.md", EmbeddingRequest)]
+    ("page", "message"),
+    [
+        ("server.md", ChatCompletionRequest),
+        ("embeddings.md", EmbeddingRequest),
+        ("completions.md", TextCompletionRequest),
+    ],
 )
 def test_every_parameter_has_its_row_with_what_is_accepted(page: str, message: Any) -> None:
     rows = table(DOCS / page, "property")
@@ -453,6 +459,7 @@ def test_limits_without_a_name_are_those_of_the_code() -> None:
     (of_answers,) = {one.default for one in attrs.fields(ClientConnection) if one.name == "_limit"}
     assert of_answers == 64 * 1024**2
     assert rows["a whole answer, or one item of a stream"] == "64 MiB"
+    assert f"at most {MAX_CHOICES} texts" in (DOCS / "completions.md").read_text("utf-8")
     assert f"at most {MAX_INPUTS} texts" in (DOCS / "embeddings.md").read_text("utf-8")
     text = (DOCS / "models.md").read_text("utf-8")
     of_templates = template.Limits()

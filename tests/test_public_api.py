@@ -56,6 +56,7 @@ PACKAGES: Final[dict[str, list[str]]] = {
     "foundry_proto.operations": [
         "ALL",
         "CHAT_COMPLETIONS",
+        "COMPLETIONS",
         "CORE",
         "DOCUMENTED",
         "EMBEDDINGS",

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Sequence
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import anyio.to_thread
 from attrs import evolve
@@ -30,8 +30,7 @@ from foundry_proto.sentinels import Maybe
 from foundry_runtime.application import Send
 from foundry_runtime.engine.api import EngineLost, FinishReason, Job, Overloaded, Refused, Sampling
 from foundry_runtime.engine.driver import Broken, Delta, Done
-from foundry_runtime.engine.text.prompt import Prompt
-from foundry_runtime.engine.text.template import ConversationRefused, TemplateError
+from foundry_runtime.engine.text.template import ConversationRefused, NoTemplate, TemplateError
 from foundry_runtime.models.folder import ModelFolder
 from foundry_runtime.models.pool import LoadedModel
 from foundry_runtime.models.sampling import SamplingRequest, sampling_for
@@ -48,6 +47,9 @@ __all__ = [
     "sampling_of",
     "stops_of",
 ]
+
+
+T = TypeVar("T")
 
 
 class Answering(Protocol):
@@ -84,17 +86,24 @@ def sampling_of(body: SamplingRequest, folder: ModelFolder) -> Sampling:
         return sampling_for(body, folder.search)
 
 
-async def make_prompt(services: Services, make: Callable[[], Prompt]) -> Prompt:
-    """Make a prompt in a thread: it takes 0.4 ms a kB.
+async def make_prompt(services: Services, make: Callable[[], T]) -> T:
+    """Make a prompt, or several, in a thread: it takes 0.4 ms a kB.
 
     Raises:
-        Refusal: The messages are not what the model can read, or its chat template failed.
+        Refusal: What was sent is not what the model can read, or its chat template failed.
     """
     try:
         with refusing():
             return await anyio.to_thread.run_sync(make, limiter=services.prompt_threads)
+    except Refused as error:
+        raise Refusal(Failure(status=400, message=str(error), param=error.param)) from error
     except ConversationRefused as error:
         raise Refusal(Failure(status=400, message=str(error), param="messages")) from error
+    except NoTemplate as error:
+        message = f"model: it lets texts go on (/v1/completions), and answers no chats: {error}"
+        raise Refusal(
+            Failure(status=400, message=message, param="model", code="unsupported_model")
+        ) from error
     except TemplateError as error:
         raise Refusal(
             Failure(status=500, message=str(error), type="server_error", code="chat_template_failed")
@@ -141,6 +150,7 @@ async def generate(
     send: Send,
     *,
     shown: Collection[str] = (),
+    prompt_field: str = "messages",
 ) -> None:
     """Generate all jobs, and send what the answer makes of them; one that fails ends them all.
 
@@ -152,6 +162,7 @@ async def generate(
         answer: Makes the events.
         send: Sends them; all that came at once leaves in one write.
         shown: Special tokens that the answer wants to see as text, because they mark something.
+        prompt_field: The request's field that the prompt was made of.
     """
     generations = model.worker.submit_all([(job, model.text_stream(stops, shown)) for job in jobs])
     tellers = [LogprobTeller(model.prompts.tokenizer, shown) for _ in jobs]
@@ -163,7 +174,7 @@ async def generate(
                 if isinstance(delivery, Broken):
                     if isinstance(delivery.error, EngineLost):
                         services.pool.discard(model)
-                    await send(*events, _broken(delivery.error))
+                    await send(*events, _broken(delivery.error, prompt_field))
                     return
                 events += _events(answer, index, delivery, tellers[index])
                 left -= isinstance(delivery, Done)
@@ -187,11 +198,11 @@ def _events(answer: Answering, index: int, delivery: Delta | Done, teller: Logpr
             )
 
 
-def _broken(error: Exception) -> Failure:
+def _broken(error: Exception, prompt_field: str) -> Failure:
     match error:
         case Refused():
-            # An engine knows of no messages, but when the prompt is too long they are to blame.
-            param = "messages" if error.code == "context_length_exceeded" else error.param
+            # An engine knows of no fields, but when the prompt is too long this one is to blame.
+            param = prompt_field if error.code == "context_length_exceeded" else error.param
             return Failure(status=400, message=str(error), param=param, code=error.code)
         case Overloaded():
             wait = f"{max(1, math.ceil(error.retry_after))}".encode()

@@ -17,6 +17,7 @@ import openai
 MODEL = "smollm2-135m"
 COLORS = [{"role": "user", "content": "Name three primary colors"}]
 LETTERS = [{"role": "user", "content": "Say hello in Russian, Greek and Japanese."}]
+STORY = "Once upon a time, in a small village"
 GREEDY: dict[str, Any] = {"model": MODEL, "temperature": 0, "max_tokens": 48}
 SEEDED: dict[str, Any] = {"model": MODEL, "temperature": 1, "seed": 7, "max_tokens": 12, "n": 2}
 
@@ -75,6 +76,13 @@ def synchronous(base_url: str) -> dict[str, Any]:
             "seeded": [choices(create(messages=COLORS, **SEEDED)) for _ in range(2)],
             "logprobs": logprobs(create(messages=LETTERS, **GREEDY, logprobs=True, top_logprobs=2)),
         }
+        story: dict[str, Any] = {**GREEDY, "prompt": STORY, "max_tokens": 16}
+        result["story"] = client.completions.create(**story, logprobs=2).model_dump()
+        result["story_pieces"] = [
+            choice.text
+            for event in client.completions.create(**story, stream=True)
+            for choice in event.choices
+        ]
         errors = {}
         wrong: dict[str, dict[str, Any]] = {
             "not_found": {"model": "no-such-model"},

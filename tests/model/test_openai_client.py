@@ -131,6 +131,18 @@ def test_log_probabilities_are_those_of_the_tokens_that_were_said(report: dict[s
     assert told["negative"]
 
 
+def test_a_text_goes_on_alike_in_both_forms_and_at_temperature_0_by_its_likeliest_tokens(
+    report: dict[str, Any],
+) -> None:
+    story = report["sync"]["story"]
+    (choice,) = story["choices"]
+    told = choice["logprobs"]
+    assert "".join(report["sync"]["story_pieces"]) == choice["text"] == "".join(told["tokens"])
+    assert told["token_logprobs"] == [max(tops.values()) for tops in told["top_logprobs"]]
+    assert (choice["finish_reason"], story["usage"]["completion_tokens"]) == ("length", 16)
+    assert "village" not in choice["text"][:8]  # it goes on, and does not begin again
+
+
 def test_errors_are_the_clients_own_kinds(report: dict[str, Any]) -> None:
     assert report["sync"]["errors"] == {
         "not_found": ["NotFoundError", 404, "model", "model_not_found"],

@@ -105,7 +105,7 @@ BLOCKS: Final = {page: read_blocks(page, page.read_text("utf-8")) for page in PA
 
 # What differs from run to run.
 _VARYING: Final = (
-    (re.compile(r"chatcmpl-[0-9a-f]{32}"), "chatcmpl-ID"),
+    (re.compile(r"\b(chatcmpl|cmpl)-[0-9a-f]{32}"), "ID"),
     (re.compile(r'"created":\d+'), '"created":0'),
 )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from foundry_proto.operations.chat import CHAT_COMPLETIONS, COUNT_TOKENS
+from foundry_proto.operations.completions import COMPLETIONS
 from foundry_proto.operations.embeddings import EMBEDDINGS
 from foundry_proto.operations.models import (
     CACHED_MODELS,
@@ -38,6 +39,7 @@ from foundry_proto.operations.table import MAX_REQUEST_BODY, Match, Operation, O
 __all__ = [
     "ALL",
     "CHAT_COMPLETIONS",
+    "COMPLETIONS",
     "CORE",
     "DOCUMENTED",
     "EMBEDDINGS",
@@ -81,7 +83,7 @@ CORE: Final = Operations(
 )
 """The routes of the newer service."""
 
-OPENAI: Final = Operations([EMBEDDINGS])
+OPENAI: Final = Operations([COMPLETIONS, EMBEDDINGS])
 """The routes of OpenAI's API alone."""
 
 EXTRA: Final = Operations([CACHE_LOCATION, REGISTER_MODEL, UNREGISTER_MODEL, OPENAPI_DOCUMENT])

@@ -23,6 +23,6 @@ EMBEDDINGS: Final[Operation[EmbeddingRequest, EmbeddingList, None]] = Operation(
     item=NoneType,
     long=True,
     profile="openai",
-    failures=(404, 500, 503),
+    failures=(404, 500, 502, 503, 504, 508),
     heading="Create embeddings, of OpenAI's API reference",
 )

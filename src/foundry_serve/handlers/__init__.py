@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from typing import Final
 
 from foundry_runtime.application import Handler
-from foundry_serve.handlers import chat, embeddings, external, memory, models, service, tokens
+from foundry_serve.handlers import chat, completions, embeddings, external, memory, models, service, tokens
 from foundry_serve.services import Services
 
 __all__ = ["HANDLERS"]
 
 _ALL: Final[tuple[Handler[Services], ...]] = (
     chat.chat_completions,
+    completions.completions,
     embeddings.embeddings,
     service.service_status,
     service.core_status,

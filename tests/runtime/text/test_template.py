@@ -19,7 +19,13 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from foundry_runtime.engine.text import template as module
 from foundry_runtime.engine.text.metering import Meter
-from foundry_runtime.engine.text.template import ChatTemplate, ConversationRefused, Limits, TemplateError
+from foundry_runtime.engine.text.template import (
+    ChatTemplate,
+    ConversationRefused,
+    Limits,
+    NoTemplate,
+    TemplateError,
+)
 from tests.runtime.text.templates import BOMBS, CHATML, ESCAPES, ORDINARY
 
 NAME = "model/chat_template.jinja"
@@ -444,18 +450,6 @@ def test_special_tokens_come_from_the_configuration(tmp_path: Path) -> None:
     ("files", "reason"),
     [
         (
-            {},
-            NO_TEMPLATE,
-        ),
-        (
-            {"config": {"chat_template": None}},
-            NO_TEMPLATE,
-        ),
-        (
-            {"config": {"chat_template": [{"name": "rag", "template": ""}]}},
-            NO_TEMPLATE,
-        ),
-        (
             {"config": {"chat_template": 5}},
             (
                 "/tokenizer_config.json: chat_template:"
@@ -491,6 +485,19 @@ def test_a_folder_without_a_usable_template_is_refused_by_name(
     with pytest.raises(TemplateError) as error:
         ChatTemplate.load(tmp_path)
     assert str(error.value) == f"{tmp_path}{reason.replace('/', os.sep, 1)}"
+
+
+@pytest.mark.parametrize(
+    "config", [None, {}, {"chat_template": None}, {"chat_template": [{"name": "rag", "template": ""}]}]
+)
+def test_a_folder_without_a_template_renders_nothing(tmp_path: Path, config: object) -> None:
+    if config is not None:
+        _write(tmp_path, config=config)
+    template = ChatTemplate.load(tmp_path)
+    for tools in (None, [{"type": "function"}]):
+        with pytest.raises(NoTemplate) as error:
+            template.render(MESSAGES, tools=tools)
+        assert str(error.value) == f"{tmp_path}{NO_TEMPLATE}"
 
 
 def test_a_template_that_is_not_utf8_is_refused_by_name(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from foundry_runtime.engine.text.metering import Meter
 from foundry_runtime.engine.text.parts import from_parts
 from foundry_runtime.engine.text.sandbox import Sandbox, metered
 
-__all__ = ["ChatTemplate", "ConversationRefused", "Limits", "TemplateError"]
+__all__ = ["ChatTemplate", "ConversationRefused", "Limits", "NoTemplate", "TemplateError"]
 
 
 class TemplateError(ValueError):
@@ -34,6 +34,10 @@ class TemplateError(ValueError):
 
 class ConversationRefused(TemplateError):
     """The template itself refused these messages, as some do when the roles do not alternate."""
+
+
+class NoTemplate(TemplateError):
+    """The model has no chat template: it lets texts go on, and answers no chats."""
 
 
 @frozen(kw_only=True)
@@ -118,6 +122,16 @@ def _reason(error: Exception) -> str:
     return text or type(error).__name__
 
 
+@frozen(kw_only=True, eq=False)
+class _Lacking:
+    """What stands for a template where there is none."""
+
+    message: str
+
+    def render(self, variables: Mapping[str, object], meter: Meter, most: int) -> str:  # noqa: ARG002
+        raise NoTemplate(self.message)
+
+
 @frozen(kw_only=True, eq=False, repr=False)
 class ChatTemplate:
     """A model's chat template, compiled once; may be used from several threads at once."""
@@ -127,8 +141,8 @@ class ChatTemplate:
     variables: Mapping[str, str]
     """The texts of special tokens, such as `bos_token`, which a template may name."""
     limits: Limits
-    _default: _Compiled
-    _with_tools: _Compiled
+    _default: _Compiled | _Lacking
+    _with_tools: _Compiled | _Lacking
     """Some models have another template for requests with tools."""
     _now: Callable[[], datetime]
 
@@ -172,7 +186,8 @@ class ChatTemplate:
     ) -> ChatTemplate:
         """Read a model folder's template: `chat_template.jinja`, or that of `tokenizer_config.json`.
 
-        A folder without one is rendered by the `PromptTemplate` of its `inference_model.json`, if it has one.
+        A folder without one is rendered by the `PromptTemplate` of its `inference_model.json`, if it has one;
+        else rendering anything raises `NoTemplate`.
 
         Blocks for some milliseconds.
 
@@ -182,7 +197,7 @@ class ChatTemplate:
             now: The clock behind `strftime_now`; the local time when it is left out.
 
         Raises:
-            TemplateError: There is none, or it cannot be used.
+            TemplateError: It cannot be used.
         """
         path = folder / "tokenizer_config.json"
         config = _read_config(path)
@@ -209,9 +224,17 @@ class ChatTemplate:
         path = folder / "inference_model.json"
         parts = _read_config(path).get("PromptTemplate")
         if parts is None:
-            raise TemplateError(
-                f"{folder}: expected a chat template, in chat_template.jinja, as chat_template in "
+            lacking = _Lacking(
+                message=f"{folder}: expected a chat template, in chat_template.jinja, as chat_template in "
                 "tokenizer_config.json, or as PromptTemplate in inference_model.json"
+            )
+            return cls(
+                source="",
+                variables={},
+                limits=limits,
+                default=lacking,
+                with_tools=lacking,
+                now=_local_time,
             )
         name = f"{path}: PromptTemplate"
         try:
@@ -236,6 +259,7 @@ class ChatTemplate:
 
         Raises:
             ConversationRefused: The template does not take these messages.
+            NoTemplate: There is no template.
             TemplateError: The template failed, or took more than it may.
         """
         given = Meter(work_left=sys.maxsize, text_left=sys.maxsize).weigh((messages, tools))
