@@ -12,6 +12,7 @@ from foundry_proto.messages.chat import ChatCompletionRequest
 from foundry_proto.operations import CHAT_COMPLETIONS
 from foundry_runtime.client import Client
 from foundry_runtime.models.directory import ModelDirectory
+from tests.support.asking import ask
 from tests.support.scripted_model import scripted_server
 from tests.support.serving import Served, raw_request, until
 from tests.support.tiny_model import MODEL_ID
@@ -115,3 +116,17 @@ async def test_a_refusal_says_it_too(tiny_home: ModelDirectory) -> None:
             head = await head_of(server, ep="webgpu", max_tokens=600)
         assert head.startswith(b"HTTP/1.1 400 ")
         assert WARNING in head
+
+
+async def test_a_load_says_it_as_well(tiny_home: ModelDirectory) -> None:
+    async with scripted_server(tiny_home, available=BOTH) as (server, models):
+        folder = models.services[0].catalog.folder(MODEL_ID)
+        assert folder is not None
+        transport = await server.connect()
+        async with models.pool.lease(folder):
+            reply = await ask(transport, "GET", f"/openai/load/{MODEL_ID}?ep=webgpu")
+            assert (reply.status, reply.body) == (200, b"")
+            assert f"warning: {reply.headers['warning']}".encode() == WARNING
+        moved = await ask(transport, "GET", f"/openai/load/{MODEL_ID}?ep=webgpu")
+        assert (moved.status, "warning" in moved.headers) == (200, False)
+        assert models.pool.provider_of(MODEL_ID) == "webgpu"

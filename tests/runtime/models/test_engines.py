@@ -47,6 +47,14 @@ def test_a_plain_decoder_is_driven_in_batches_unless_asked_otherwise(
     assert all(type(engine) is expected for engine in made(folder, kind))
 
 
+def test_what_does_not_run_on_the_processor_is_not_driven_in_batches(folder: ModelFolder) -> None:
+    with pytest.raises(ModelLoadError) as error:
+        make_engine(folder, "batched", provider="nowhere")
+    assert str(error.value) == f"{folder.path}: the batched engine runs on cpu alone, got nowhere"
+    with pytest.raises(ModelLoadError, match="the model was asked to run on nowhere, which is not available"):
+        make_engine(folder, "auto", provider="nowhere")
+
+
 def test_another_model_is_driven_by_its_own_package_and_the_log_says_why(
     ungrouped: ModelFolder, caplog: pytest.LogCaptureFixture
 ) -> None:
