@@ -51,6 +51,8 @@ class ServeOptions:
     """Threads that compute for each model; `None` is the usable cores."""
     engine: EngineKind = "auto"
     """What generates."""
+    speculate: bool = False
+    """Whether what comes next is guessed, where a single answer is generated."""
     drain: float = 10.0
     """Seconds that running answers have when the server stops."""
     allow_shutdown: bool = False
@@ -117,7 +119,7 @@ async def _serve(options: ServeOptions, directory: ModelDirectory, stages: Stage
         prepare_process()
         application = make_application(
             directory,
-            ModelOpener(threads=options.threads, engine=options.engine),
+            ModelOpener(threads=options.threads, engine=options.engine, speculate=options.speculate),
             endpoints=endpoints,
             stop=bell.ring if options.allow_shutdown else None,
         )

@@ -100,9 +100,14 @@ async def soak(
     engines: list[BatchedEngine] = []
 
     def make(
-        folder: ModelFolder, kind: EngineKind, *, provider: str | None, threads: int | None
+        folder: ModelFolder,
+        kind: EngineKind,
+        *,
+        provider: str | None,
+        threads: int | None,
+        speculate: bool,
     ) -> BatchedEngine:
-        engine = make_engine(folder, kind, threads=threads)
+        engine = make_engine(folder, kind, provider=provider, threads=threads, speculate=speculate)
         assert isinstance(engine, BatchedEngine)
         engines.append(engine)
         return engine

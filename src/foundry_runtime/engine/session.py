@@ -15,7 +15,7 @@ from foundry_runtime.engine.api import ModelLoadError
 __all__ = ["open_session"]
 
 
-def open_session(graph: Path, *, threads: int, arena: bool) -> Any:
+def open_session(graph: Path, *, threads: int, arena: bool, rewritten: bytes | None = None) -> Any:
     """Load a graph for the processor.
 
     Args:
@@ -23,6 +23,7 @@ def open_session(graph: Path, *, threads: int, arena: bool) -> Any:
         threads: Threads that compute.
         arena: Whether memory between the graph's nodes is kept for the next run: quick where all runs are
             alike; otherwise it holds what the largest has taken for as long as the session lives.
+        rewritten: What is loaded instead of the file, with weights beside that.
 
     Returns:
         An `onnxruntime.InferenceSession`, which is untyped.
@@ -45,7 +46,11 @@ def open_session(graph: Path, *, threads: int, arena: bool) -> Any:
     # does by default burns a core for 30 ms after each run.
     options.add_session_config_entry("session.intra_op.spin_duration_us", "100")
     options.enable_cpu_mem_arena = arena
+    if rewritten is not None:
+        key = "session.model_external_initializers_file_folder_path"
+        options.add_session_config_entry(key, str(graph.parent))
+    source = str(graph) if rewritten is None else rewritten
     try:
-        return onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the library's own classes have no common base
         raise ModelLoadError(f"{graph}: the model cannot be loaded: {error}") from error

@@ -26,7 +26,14 @@ class MakeEngine(Protocol):
     """Loads a model into an engine, as `make_engine` does."""
 
     def __call__(
-        self, folder: ModelFolder, kind: EngineKind, /, *, provider: str | None, threads: int | None
+        self,
+        folder: ModelFolder,
+        kind: EngineKind,
+        /,
+        *,
+        provider: str | None,
+        threads: int | None,
+        speculate: bool,
     ) -> Engine:
         """Load a model, in the thread that owns the engine."""
 
@@ -37,6 +44,7 @@ def make_engine(
     *,
     provider: str | None = None,
     threads: int | None = None,
+    speculate: bool = False,
 ) -> Engine:
     """Load a model into its engine; takes its time, and belongs into the thread that owns the engine.
 
@@ -45,6 +53,7 @@ def make_engine(
         kind: Which engine.
         provider: The execution provider to run on; by default the model's own.
         threads: Threads that compute; by default the cores that the process may use.
+        speculate: Whether the batched engine guesses what comes next, where a single answer is generated.
 
     Raises:
         ModelLoadError: The folder holds no model that can be loaded here, or not by this engine.
@@ -58,7 +67,7 @@ def make_engine(
         raise ModelLoadError(f"{folder.path}: the batched engine runs on cpu alone, got {on}")
     if kind != "genai" and on == "cpu":
         try:
-            return BatchedEngine(folder.path, threads=threads)
+            return BatchedEngine(folder.path, threads=threads, speculate=speculate)
         except NotBatchable as error:
             if kind == "batched":
                 raise ModelLoadError(f"{folder.path}: not for the batched engine: {error}") from error

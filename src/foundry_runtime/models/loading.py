@@ -73,13 +73,20 @@ class ModelOpener:
     Args:
         threads: Threads that compute for each model; by default the cores that the process may use.
         engine: What generates.
+        speculate: Whether the batched engine guesses what comes next, where a single answer is generated.
         make: Loads a model into that.
     """
 
     def __init__(
-        self, *, threads: int | None = None, engine: EngineKind = "auto", make: MakeEngine = make_engine
+        self,
+        *,
+        threads: int | None = None,
+        engine: EngineKind = "auto",
+        speculate: bool = False,
+        make: MakeEngine = make_engine,
     ) -> None:
         self._threads = threads
+        self._speculate = speculate
         self._engine: EngineKind = engine
         self._make = make
         self._turns = Turns()
@@ -112,7 +119,14 @@ class ModelOpener:
         # One after the other: at once they would only share the same cores.
         prompts = await anyio.to_thread.run_sync(make_prompts, folder)
         worker = await EngineWorker.start(
-            partial(self._make, folder, self._engine, provider=provider, threads=self._threads),
+            partial(
+                self._make,
+                folder,
+                self._engine,
+                provider=provider,
+                threads=self._threads,
+                speculate=self._speculate,
+            ),
             name=folder.id,
             turns=self._turns,
         )

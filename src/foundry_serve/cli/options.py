@@ -45,6 +45,7 @@ _OPTIONS: Final = (
         show_default=True,
         help="What generates: many answers in one pass, or onnxruntime-genai's own generator.",
     ),
+    click.option("--speculate", is_flag=True, help="Guess what comes next while one answer is generated."),
     click.option(
         "--drain",
         default=_DEFAULTS.drain,

@@ -17,6 +17,7 @@ wrote are different in the last bits; they are kept for the next turn of a conve
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -44,15 +45,18 @@ from foundry_runtime.engine.api import (
 )
 from foundry_runtime.engine.batched.layout import Layout, read_layout
 from foundry_runtime.engine.batched.memory import RowMemory, SlotMemory
-from foundry_runtime.engine.batched.model import BatchedModel
+from foundry_runtime.engine.batched.model import POSITIONS_INPUT, BatchedModel
 from foundry_runtime.engine.batched.prefixes import Block, PrefixIndex
 from foundry_runtime.engine.batched.schedule import Schedule
+from foundry_runtime.engine.batched.speculation import Speculation
 from foundry_runtime.engine.genai.config import read_config
 from foundry_runtime.engine.prefill import SLICE_UNIT
 from foundry_runtime.engine.text.choosing import Chooser, Chosen, takes_the_likeliest
 from foundry_runtime.platform import return_freed_memory, usable_cores, usable_memory
 
 __all__ = ["BatchedEngine"]
+
+logger = logging.getLogger(__name__)
 
 _Floats: TypeAlias = npt.NDArray[np.float32]
 
@@ -83,6 +87,8 @@ class _Sequence:
     """Where its keys and values are; -1 before it begins."""
     computed: int = 0
     """Of how many tokens there are keys and values."""
+    speculation: Speculation | None = None
+    """Guesses what comes next, where that is wanted."""
     kept: Block | None = None
     """The last of its blocks that are kept."""
     kept_tokens: int = 0
@@ -114,6 +120,9 @@ class BatchedEngine:
         max_waiting: How many further jobs may wait for a row.
         budget: Tokens, prompts and allowed outputs together, that running jobs may have keys and values of.
         kept: Tokens of finished jobs whose keys and values are kept for prompts that begin like them.
+        speculate: Whether the tokens that follow are guessed while a single answer is generated, and several
+            are computed at once. The weights are then used in another kernel, which rounds otherwise: with 8
+            bits, an answer may differ from the one that is generated beside others.
         schedule: Which prompt is computed next, and how much of it at a time.
         clock: Seconds.
 
@@ -131,6 +140,7 @@ class BatchedEngine:
         max_waiting: int = 256,
         budget: int | None = None,
         kept: int | None = None,
+        speculate: bool = False,
         schedule: Schedule | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
@@ -156,7 +166,9 @@ class BatchedEngine:
             threads=threads or usable_cores(),
             # One row more than jobs, so that there is always a place to move one to.
             memory=_row_memory(layout, max_rows + 1, min(config.context_length, budget)),
+            rewritten=_rewritten(layout) if speculate else None,
         )
+        self._speculates = speculate and self._model.can_check
         self._free_rows = deque(range(self._model.memory.rows))
         self._index = PrefixIndex(kept // _BLOCK, length=_BLOCK)
         self._slots = SlotMemory(layout, kept // _BLOCK, _BLOCK)
@@ -219,7 +231,9 @@ class BatchedEngine:
                 self._prefill(sequence, events)
             except Exception as error:  # noqa: BLE001 - what goes wrong in one job's prefill ends this job alone
                 self._fail(sequence, error, events)
-        if self._decoding:
+        if len(self._decoding) == 1 and self._speculates:
+            self._decode_one(self._decoding[0], events)
+        elif self._decoding:
             self._decode(events)
         if not (self._waiting or self._filling or self._decoding):
             return_freed_memory()
@@ -329,6 +343,31 @@ class BatchedEngine:
         for sequence, its_logits in zip(rows, logits, strict=True):
             self._choose(sequence, its_logits, events)
 
+    def _decode_one(self, sequence: _Sequence, events: list[EngineEvent]) -> None:
+        """Decode a single stream: several tokens at once where guesses say what they may be."""
+        if sequence.speculation is None:
+            sequence.speculation = Speculation()
+        said = len(sequence.tokens)
+        # Behind the last guess, one more token comes of the check.
+        guesses = sequence.speculation.guess(sequence.tokens)[: sequence.reserved - said - 1]
+        if guesses:
+            started = self._clock()
+            try:
+                logits = self._model.check(sequence.row, [sequence.tokens[-1], *guesses], sequence.computed)
+            except Exception as error:  # noqa: BLE001 - it fails the jobs of this pass, and no other
+                self._fail(sequence, error, events)
+                return
+            took = self._clock() - started
+            for guess, its_logits in zip([*guesses, None], logits, strict=True):
+                sequence.computed += 1
+                self._choose(sequence, its_logits, events)
+                if sequence.row < 0 or sequence.tokens[-1] != guess:
+                    break
+            tokens = len(sequence.tokens) - said
+            sequence.speculation.checked(max(tokens, 1), took, self._schedule.decode_seconds)
+        else:
+            self._decode(events)
+
     def _choose(self, sequence: _Sequence, logits: _Floats, events: list[EngineEvent]) -> None:
         """Choose a job's next token; a job that ends here leaves its row."""
         job, chooser = sequence.job, sequence.chooser
@@ -400,6 +439,17 @@ class BatchedEngine:
         self._model.memory.move(sequence.row, row, sequence.computed)
         self._free_rows.append(sequence.row)
         sequence.row = row
+
+
+def _rewritten(layout: Layout) -> bytes | None:
+    """The graph with an input for the positions whose logits are wanted; `None` where it cannot be had."""
+    try:
+        # What rewrites graphs is installed with what imports models.
+        from foundry_runtime.importers.positions import with_logit_positions  # noqa: PLC0415
+    except ImportError:
+        logger.warning("no guessing of tokens: install foundry-proto[gguf]")
+        return None
+    return with_logit_positions(layout.path, logits=layout.logits, positions=POSITIONS_INPUT)
 
 
 def _likeliest(logits: _Floats) -> int:

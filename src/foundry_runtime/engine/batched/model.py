@@ -8,7 +8,7 @@ Refuses to know: jobs, sampling, and why these tokens.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final, TypeAlias, final
+from typing import Any, Final, Literal, TypeAlias, final
 
 import numpy as np
 import numpy.typing as npt
@@ -18,11 +18,13 @@ from foundry_runtime.engine.batched.layout import Layout, NotBatchable
 from foundry_runtime.engine.batched.memory import RowMemory
 from foundry_runtime.engine.session import open_session
 
-__all__ = ["BatchedModel"]
+__all__ = ["POSITIONS_INPUT", "BatchedModel"]
 
 _Floats: TypeAlias = npt.NDArray[np.float32]
 _Ids: TypeAlias = npt.NDArray[np.int64]
 
+POSITIONS_INPUT: Final = "logit_positions"
+"""An input that a rewritten graph has: int64, which of the computed positions have logits, from 0 on."""
 _TOLERANCE: Final = 0.1
 """Of the logits' range: more than 8-bit rounding makes, less than keys and values in the wrong place do."""
 
@@ -36,16 +38,26 @@ class BatchedModel:
         vocabulary: How many logits a position has.
         threads: Threads that compute.
         memory: The rows, at least two; the model closes it.
+        rewritten: The graph, if it takes the positions whose logits are wanted.
 
     Raises:
         NotBatchable: The graph does not do what this engine needs; another engine may know it.
         ModelLoadError: It cannot be loaded at all.
     """
 
-    def __init__(self, layout: Layout, *, vocabulary: int, threads: int, memory: RowMemory) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        *,
+        vocabulary: int,
+        threads: int,
+        memory: RowMemory,
+        rewritten: bytes | None = None,
+    ) -> None:
         self._layout = layout
+        self._gives: Literal["last", "wanted", "all"] = "last" if rewritten is None else "wanted"
         self._vocabulary = vocabulary
-        self._session: Any = open_session(layout.path, threads=threads, arena=True)
+        self._session: Any = open_session(layout.path, threads=threads, arena=True, rewritten=rewritten)
         self._check_shapes()
         self.memory = memory
         self._bindings: dict[tuple[int, int], Any] = {}
@@ -58,6 +70,11 @@ class BatchedModel:
         except BaseException:
             self.close()
             raise
+
+    @property
+    def can_check(self) -> bool:
+        """Whether there can be logits behind several tokens of one pass."""
+        return self._gives != "last"
 
     def compute(self, row: int, ids: Sequence[int] | _Ids, computed: int) -> _Floats:
         """Compute further tokens of one row.
@@ -72,7 +89,7 @@ class BatchedModel:
         """
         count = len(ids)
         self._ids[:count] = ids
-        logits: _Floats = self._run(row, 1, count, np.array([computed + count]))[0]
+        logits: _Floats = self._run(row, 1, count, np.array([computed + count]))[0, 0]
         return logits
 
     def decode(self, ids: Sequence[int], lengths: Sequence[int]) -> _Floats:
@@ -86,7 +103,23 @@ class BatchedModel:
             The logits behind each: (rows, vocabulary); valid until the next call.
         """
         self._ids[: len(ids)] = ids
-        return self._run(0, len(ids), 1, np.array(lengths))
+        return self._run(0, len(ids), 1, np.array(lengths))[:, 0]
+
+    def check(self, row: int, ids: Sequence[int], computed: int) -> _Floats:
+        """Compute further tokens of one row, for the logits behind each of them.
+
+        Args:
+            row: Which row.
+            ids: The tokens that follow those computed.
+            computed: How many tokens of the row are computed.
+
+        Returns:
+            (tokens, vocabulary); valid until the next call. Only where the model `can_check`.
+        """
+        count = len(ids)
+        self._ids[:count] = ids
+        logits: _Floats = self._run(row, 1, count, np.array([computed + count]), every=True)[0]
+        return logits
 
     def close(self) -> None:
         """Free the model and its rows."""
@@ -94,24 +127,29 @@ class BatchedModel:
         self._session = None
         self.memory.close()
 
-    def _run(self, row: int, rows: int, count: int, lengths: npt.NDArray[np.int64]) -> _Floats:
+    def _run(
+        self, row: int, rows: int, count: int, lengths: npt.NDArray[np.int64], *, every: bool = False
+    ) -> _Floats:
+        """Compute `count` tokens in each of these rows.
+
+        Returns:
+            The logits behind the last token of each, or behind every one: (rows, 1 or count, vocabulary).
+        """
         total = int(lengths.max())
         mask = self._mask[: rows * total].reshape(rows, total)
         np.copyto(mask, self._positions[:total] < lengths[:, None])
-        binding = self._binding(row, rows)
-        binding.bind_input(self._layout.input_ids, "cpu", 0, np.int64, [rows, count], self._ids.ctypes.data)
-        binding.bind_input(self._layout.attention_mask, "cpu", 0, np.int64, [rows, total], mask.ctypes.data)
-        if self._last_only or count == 1:
-            logits = self._logits[:rows]
-            binding.bind_output(
-                self._layout.logits, "cpu", 0, np.float32, [rows, 1, self._vocabulary], logits.ctypes.data
-            )
-            self._session.run_with_iobinding(binding)
-            return logits[:, 0]
-        every = np.empty((rows, count, self._vocabulary), dtype=np.float32)
-        binding.bind_output(self._layout.logits, "cpu", 0, np.float32, list(every.shape), every.ctypes.data)
+        layout, binding = self._layout, self._binding(row, rows)
+        binding.bind_input(layout.input_ids, "cpu", 0, np.int64, [rows, count], self._ids.ctypes.data)
+        binding.bind_input(layout.attention_mask, "cpu", 0, np.int64, [rows, total], mask.ctypes.data)
+        given = count if every or self._gives == "all" else 1
+        if self._gives == "wanted":
+            wanted = self._positions[:count] if every else self._positions[count - 1 : count]
+            binding.bind_input(POSITIONS_INPUT, "cpu", 0, np.int64, [given], wanted.ctypes.data)
+        shape = (rows, given, self._vocabulary)
+        logits = self._logits[:rows] if given == 1 else np.empty(shape, dtype=np.float32)
+        binding.bind_output(layout.logits, "cpu", 0, np.float32, list(shape), logits.ctypes.data)
         self._session.run_with_iobinding(binding)
-        return every[:, -1]
+        return logits if every else logits[:, -1:]
 
     def _binding(self, row: int, rows: int) -> Any:
         """The binding of these rows' keys and values: to make one takes half a millisecond, so it is kept."""
@@ -135,7 +173,8 @@ class BatchedModel:
         inputs = {one.name: one for one in session.get_inputs()}
         outputs = {one.name: one for one in session.get_outputs()}
         caches = [name for pair in layout.past for name in pair]
-        if set(inputs) != {layout.input_ids, layout.attention_mask, *caches}:
+        more = {POSITIONS_INPUT} if self._gives == "wanted" else set()
+        if set(inputs) != {layout.input_ids, layout.attention_mask, *caches, *more}:
             raise NotBatchable(f"{layout.path.name}: its inputs are not those of a plain decoder")
         if not {layout.logits, *(name for pair in layout.present for name in pair)} <= set(outputs):
             raise NotBatchable(f"{layout.path.name}: its outputs are not those of a plain decoder")
@@ -152,7 +191,8 @@ class BatchedModel:
             raise ModelLoadError(
                 f"{layout.path}: the model gives {shape[2]} logits, but its vocab_size is {self._vocabulary}"
             )
-        self._last_only = shape[1] == 1
+        if self._gives == "last" and shape[1] != 1:
+            self._gives = "all"
 
     def _check_itself(self) -> None:
         """Try what everything rests on: that rows keep what is computed in them, alone and side by side."""

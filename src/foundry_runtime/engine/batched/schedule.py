@@ -79,6 +79,11 @@ class Schedule:
         """How long so many tokens of prompts will take with nothing beside them."""
         return tokens / (self._speed.tokens_per_second or _CAUTIOUS_SPEED)
 
+    @property
+    def decode_seconds(self) -> float:
+        """How long a decode of all running streams takes; 0 before any was measured."""
+        return self._decode
+
     def prefilled(self, tokens: int, seconds: float) -> None:
         """Learn how long a slice took."""
         self._speed.measured(tokens, seconds)
