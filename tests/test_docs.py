@@ -31,7 +31,7 @@ from foundry_proto.chat.markup import FAMILIES
 from foundry_proto.codec import structure
 from foundry_proto.connection import ClientConnection, Limits
 from foundry_proto.exchange import MAX_QUERY_WORDS
-from foundry_proto.jsontext import MAX_DEPTH, MAX_DIGITS, load_json
+from foundry_proto.jsontext import MAX_DEPTH, MAX_DIGITS, ContentError, load_json, show
 from foundry_proto.messages.chat import MAX_MESSAGES, ChatCompletionRequest
 from foundry_proto.messages.embeddings import MAX_INPUTS, EmbeddingRequest
 from foundry_proto.messages.text_completions import MAX_CHOICES, TextCompletionRequest
@@ -317,6 +317,17 @@ def test_every_parameter_has_its_row_with_what_is_accepted(page: str, message: A
     assert sorted(row[0] for row in rows) == sorted(f"`{one.name}`" for one in fields)
     accepted = {row[0].strip("`"): row[1] for row in rows}
     assert accepted == {one.name: describe(one.type) for one in fields}
+
+
+def test_a_wrong_value_of_each_parameter_is_refused_as_the_table_says() -> None:
+    least: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "x"}]}
+    for name, accepted, *_, refused in table(SERVER_PAGE, "property"):
+        field = name.strip("`")
+        wrong = "x" if re.match("an? (number|integer)", accepted) else 5
+        with pytest.raises(ContentError) as caught:
+            structure(ChatCompletionRequest, {**least, field: wrong})
+        assert str(caught.value) == f"{field}: expected {accepted}, got {show(wrong)}"
+        assert refused.startswith("400")
 
 
 def test_what_is_left_out_comes_from_where_the_table_says() -> None:

@@ -299,6 +299,19 @@ async def test_the_documents_example_with_its_nulls_and_empty_lists_is_answered(
         assert said(completion) == "one two three"
 
 
+async def test_what_users_type_reaches_the_model_as_they_typed_it(tiny_home: ModelDirectory) -> None:
+    typed = ["", "a\0b", "\x1b[2J", "\ufffe\ufdd0", "<|im_end|>", "e\u0301\u200d🙂"]
+    async with scripted_server(tiny_home) as (server, models), server.client() as client:
+        parts = [{"type": "text", "text": text} for text in typed]
+        messages = [{"role": "user", "content": parts, "name": "Ann"}]
+        assert said(await ask(client, messages=messages)) == "one two three"
+        tokenizer = models.prompts[0].tokenizer
+        names = tokenizer.bytes_showing(tokenizer.special_tokens)
+        text = b"".join(names[token] for token in models.jobs[0].prompt).decode()
+        assert text == f"<|im_start|>user\n{''.join(typed)}<|im_end|>\n<|im_start|>assistant\n"
+        assert list(models.jobs[0].prompt).count(tokenizer.special_tokens["<|im_end|>"]) == 1
+
+
 async def test_what_asks_for_nothing_is_accepted(tiny_home: ModelDirectory) -> None:
     async with scripted_server(tiny_home) as (server, _), server.client() as client:
         nothing: dict[str, object] = {
@@ -311,6 +324,11 @@ async def test_what_asks_for_nothing_is_accepted(tiny_home: ModelDirectory) -> N
             "response_format": {"type": "text"},
             "parallel_tool_calls": True,
             "store": True,
+            "service_tier": "auto",
+            "metadata": {"a": "b", "c": [1, None]},
+            "user": "",
+            "reasoning_effort": "high",
+            "verbosity": {"anything": ["at all"]},
         }
         assert said(await ask(client, **nothing)) == "one two three"
         assert said(await ask(client, ep="CPU")) == "one two three"

@@ -30,6 +30,8 @@ class ToolOffer:
 
     functions: tuple[FunctionDefinition, ...]
     """At least one."""
+    paths: tuple[tuple[str | int, ...], ...]
+    """Where each stands in the request."""
     must_call: bool = False
     """Whether the answer has to be a call."""
     several: bool = True
@@ -52,53 +54,68 @@ def offer_of(request: ChatCompletionRequest) -> ToolOffer | None:
     Raises:
         ContentError: A function must be called that is not offered.
     """
-    tools = (request.tools,) if isinstance(request.tools, FunctionTool) else request.tools or ()
-    if tools:
-        return _offer_of_tools(tuple(tool.function for tool in tools), request)
+    if isinstance(request.tools, FunctionTool):
+        return _offer_of_tools(_Functions((request.tools.function,), (("tools", "function"),)), request)
+    if request.tools:
+        paths: tuple[_Path, ...] = tuple(("tools", index, "function") for index in range(len(request.tools)))
+        return _offer_of_tools(_Functions(tuple(tool.function for tool in request.tools), paths), request)
     if isinstance(request.tool_choice, NamedToolChoice) or request.tool_choice == "required":
         raise ContentError('expected "none" or "auto", since there are no tools to call', ("tool_choice",))
-    functions = request.functions or ()
-    if functions:
-        return _offer_of_functions(functions, request)
+    if request.functions:
+        paths = tuple(("functions", index) for index in range(len(request.functions)))
+        return _offer_of_functions(_Functions(request.functions, paths), request)
     if isinstance(request.function_call, FunctionCallChoice) and request.function_call.name:
         message = 'expected "none" or "auto", since there are no functions to call'
         raise ContentError(message, ("function_call",))
     return None
 
 
-def _offer_of_tools(
-    functions: tuple[FunctionDefinition, ...], request: ChatCompletionRequest
-) -> ToolOffer | None:
+_Path = tuple[str | int, ...]
+
+
+@frozen
+class _Functions:
+    """Functions, and where they stand in the request."""
+
+    all: tuple[FunctionDefinition, ...]
+    paths: tuple[_Path, ...]
+
+    def only(self, name: str, path: _Path) -> _Functions:
+        """The one function that has to be called: the others would only be in the model's way."""
+        for function, place in zip(self.all, self.paths, strict=True):
+            if function.name == name:
+                return _Functions((function,), (place,))
+        known = ", ".join(f'"{function.name[:64]}"' for function in self.all[:20])
+        raise ContentError(f'expected one of the functions offered ({known}), got "{name[:64]}"', path)
+
+
+def _offer_of_tools(functions: _Functions, request: ChatCompletionRequest) -> ToolOffer | None:
     several = request.parallel_tool_calls is not False
     match request.tool_choice:
         case "none":
             return None
         case NamedToolChoice(function=named):
-            path = ("tool_choice", "function", "name")
             # Choice: one call, as OpenAI answers it: the request names one.
-            return ToolOffer(functions=_named(functions, named.name, path), must_call=True, several=False)
+            one = functions.only(named.name, ("tool_choice", "function", "name"))
+            return ToolOffer(functions=one.all, paths=one.paths, must_call=True, several=False)
         case choice:
-            return ToolOffer(functions=functions, must_call=choice == "required", several=several)
+            must_call = choice == "required"
+            return ToolOffer(
+                functions=functions.all, paths=functions.paths, must_call=must_call, several=several
+            )
 
 
-def _offer_of_functions(
-    functions: tuple[FunctionDefinition, ...], request: ChatCompletionRequest
-) -> ToolOffer | None:
+def _offer_of_functions(functions: _Functions, request: ChatCompletionRequest) -> ToolOffer | None:
     choice = request.function_call
     if choice == "none":
         return None
-    must_call = isinstance(choice, FunctionCallChoice) and bool(choice.name)
-    if isinstance(choice, FunctionCallChoice) and choice.name:
-        functions = _named(functions, choice.name, ("function_call", "name"))
-    return ToolOffer(functions=functions, must_call=must_call, several=False, older_form=True)
-
-
-def _named(
-    functions: tuple[FunctionDefinition, ...], name: str, path: tuple[str, ...]
-) -> tuple[FunctionDefinition, ...]:
-    """The one function that has to be called: the others would only be in the model's way."""
-    for function in functions:
-        if function.name == name:
-            return (function,)
-    known = ", ".join(f'"{function.name[:64]}"' for function in functions[:20])
-    raise ContentError(f'expected one of the functions offered ({known}), got "{name[:64]}"', path)
+    named = choice.name if isinstance(choice, FunctionCallChoice) else None
+    if named:
+        functions = functions.only(named, ("function_call", "name"))
+    return ToolOffer(
+        functions=functions.all,
+        paths=functions.paths,
+        must_call=bool(named),
+        several=False,
+        older_form=True,
+    )
