@@ -16,7 +16,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from foundry_runtime.download.sources.package_index import DownloadFailed
+from foundry_runtime.download.sources.api import DownloadFailed
 from foundry_runtime.models.default import fetch_default_file
 from foundry_runtime.models.directory import ModelDirectory
 from foundry_runtime.models.importing import import_model

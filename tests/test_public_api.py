@@ -108,6 +108,7 @@ PACKAGES: Final[dict[str, list[str]]] = {
     "foundry_runtime.platform": [
         "LazyMemory",
         "birth_of",
+        "flush_folder",
         "kill_process",
         "make_private_folder",
         "port_holder",

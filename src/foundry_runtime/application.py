@@ -23,7 +23,7 @@ from foundry_proto.events import Failure, Head, Request, Response, StreamEnd
 from foundry_proto.exchange import Answer
 from foundry_proto.operations import Operations
 
-__all__ = ["Application", "Handler", "Hangup", "Lifespan", "Send"]
+__all__ = ["Application", "Handler", "Hangup", "Lifespan", "Send", "is_local"]
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ _NOT_LOCAL: Final = Failure(
 _FAILED: Final = Failure(status=500, message="the server failed on this request", type="server_error")
 
 
-def _is_local(client: str | None) -> bool:
+def is_local(client: str | None) -> bool:
     """Whether a peer's address is a loopback one, so that it can only be on this machine.
 
     Choice: a peer without an address, as on a Unix socket, may stand for anybody: proxies listen there.
@@ -123,7 +123,7 @@ class Application(Generic[ContextT]):
         """Decide, before a byte of the body is read, whether this request is served; `None` if it is."""
         if not self._running:
             return _NOT_RUNNING
-        if head.operation.local and not _is_local(head.client):
+        if head.operation.local and not is_local(head.client):
             return _NOT_LOCAL
         return None
 

@@ -14,6 +14,10 @@ from anyio.abc import TaskGroup
 
 from foundry_proto.operations import ALL
 from foundry_runtime.application import Application
+from foundry_runtime.download.manager import Downloads
+from foundry_runtime.download.sources.api import Source
+from foundry_runtime.download.sources.default_model import DefaultModel
+from foundry_runtime.download.sources.local_files import LocalFiles
 from foundry_runtime.models.directory import ModelDirectory
 from foundry_runtime.models.external import Relay
 from foundry_runtime.models.pool import ModelPool, OpenModel
@@ -32,6 +36,7 @@ def make_application(
     *,
     endpoints: Sequence[str] = (),
     stop: Callable[[], None] | None = None,
+    sources: Sequence[Source] = (DefaultModel(), LocalFiles()),
 ) -> Application[Services]:
     """Put the application together.
 
@@ -40,6 +45,7 @@ def make_application(
         open_model: Loads one of them.
         endpoints: The addresses that it will be served at, as URLs, for those who ask.
         stop: Ends the server; given, clients on this machine may call it (`POST /shutdown`).
+        sources: Where models can be downloaded from.
     """
 
     @asynccontextmanager
@@ -51,6 +57,7 @@ def make_application(
                 directory=directory,
                 catalog=make_catalog(directory, registered),
                 pool=pool,
+                downloads=Downloads(sources, task_group),
                 prompt_threads=CapacityLimiter(usable_cores()),
                 registered=registered,
                 relay=relay,

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from anyio import CapacityLimiter
 from attrs import define, field, frozen
 
+from foundry_runtime.download.manager import Downloads
 from foundry_runtime.models.catalog import Catalog
 from foundry_runtime.models.directory import ModelDirectory
 from foundry_runtime.models.external import Relay
@@ -33,6 +34,8 @@ class Services:
     """All models that there are, by their names."""
     pool: ModelPool
     """The models in memory."""
+    downloads: Downloads
+    """The models on their way."""
     prompt_threads: CapacityLimiter
     """How many prompts are made at a time, each in a thread."""
     registered: RegisteredModels

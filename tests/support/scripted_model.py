@@ -9,6 +9,7 @@ import anyio
 from anyio.abc import TaskGroup
 from attrs import define, field
 
+from foundry_runtime.download.sources.api import Source
 from foundry_runtime.engine.api import Job
 from foundry_runtime.engine.driver import TextStream
 from foundry_runtime.engine.generation import Generation, Generations
@@ -118,12 +119,13 @@ async def scripted_server(
     time_outs: TimeOuts | None = None,
     endpoints: Sequence[str] = (),
     stop: Callable[[], None] | None = None,
+    sources: Sequence[Source] = (),
     **more: object,
 ) -> AsyncIterator[tuple[Served, ScriptedModels]]:
     """Serve the product's application in memory, with scripted answers."""
     async with anyio.create_task_group() as tasks:
         models = ScriptedModels(tasks, **more)  # type: ignore[arg-type]
-        application = make_application(home, models, endpoints=endpoints, stop=stop)
+        application = make_application(home, models, endpoints=endpoints, stop=stop, sources=sources)
         async with application.running() as services, anyio.create_task_group() as connections:
             models.services.append(services)
             yield Served(application, None, connections, time_outs or TimeOuts()), models

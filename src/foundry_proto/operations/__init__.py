@@ -10,6 +10,7 @@ from typing import Final
 
 from foundry_proto.operations.chat import CHAT_COMPLETIONS, COUNT_TOKENS
 from foundry_proto.operations.completions import COMPLETIONS
+from foundry_proto.operations.downloads import DOWNLOAD_MODEL
 from foundry_proto.operations.embeddings import EMBEDDINGS
 from foundry_proto.operations.models import (
     CACHED_MODELS,
@@ -64,6 +65,7 @@ DOCUMENTED: Final = Operations(
         LOADED_MODELS,
         GET_GPU_DEVICE,
         SET_GPU_DEVICE,
+        DOWNLOAD_MODEL,
         COUNT_TOKENS,
     ]
 )

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import subprocess
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Final, TypeVar, final
 
@@ -18,13 +18,14 @@ import anyio.to_thread
 
 from foundry_runtime.platform import try_lock
 
-__all__ = ["Progress", "Stopped", "Work", "run_work"]
+__all__ = ["Progress", "Stopped", "Work", "alone", "run_work"]
 
 Progress = Callable[[str, float], None]
-"""Told what is worked on, and the fraction of it that is done, from 0 to 1; called in the work's thread."""
+"""Told what is worked on, and the fraction of the whole that is done, from 0 to 1; perhaps in a thread."""
 
 T = TypeVar("T")
 
+WAITING: Final = "waiting for another process"
 _LOCK_POLL: Final = 0.1
 """Seconds between two looks at a lock that another process has."""
 
@@ -43,6 +44,8 @@ class Work:
 
     def __init__(self, progress: Progress | None = None) -> None:
         self._progress = progress
+        self._span = (0.0, 1.0)
+        """Where in the whole the part lies that is worked on."""
         self._stopping = threading.Event()
         self._lock = threading.Lock()
         self._child: subprocess.Popen[bytes] | None = None
@@ -66,12 +69,33 @@ class Work:
     def report(self, what: str, fraction: float) -> None:
         """Tell how far the work is, and go on if it is still wanted.
 
+        Args:
+            what: What is worked on.
+            fraction: How much is done: of the part that is worked on, from 0 to 1.
+
         Raises:
             Stopped: It is not.
         """
         self.check()
         if self._progress is not None:
-            self._progress(what, fraction)
+            begin, end = self._span
+            self._progress(what, begin + (end - begin) * fraction)
+
+    @contextmanager
+    def part(self, begin: float, end: float) -> Iterator[None]:
+        """Take what is reported in the block for a part of the whole; blocks may stand within blocks.
+
+        Args:
+            begin: How much of the whole is done before, from 0 to 1.
+            end: How much is done after.
+        """
+        outer = self._span
+        size = outer[1] - outer[0]
+        self._span = (outer[0] + size * begin, outer[0] + size * end)
+        try:
+            yield
+        finally:
+            self._span = outer
 
     @contextmanager
     def child(
@@ -118,7 +142,7 @@ class Work:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("ab") as file:
             while not try_lock(file):
-                self.report("waiting for another process", 0.0)
+                self.report(WAITING, 0.0)
                 self._stopping.wait(_LOCK_POLL)
             yield
 
@@ -152,3 +176,22 @@ async def run_work(function: Callable[[Work], T], progress: Progress | None = No
             with anyio.CancelScope(shield=True):
                 await anyio.to_thread.run_sync(ended.wait)
         raise
+
+
+@asynccontextmanager
+async def alone(path: Path, progress: Progress) -> AsyncIterator[None]:
+    """Let one task of one process at a time into the block; the others wait. As `Work.alone`, on the loop.
+
+    Args:
+        path: The file whose lock is used. It stays: whoever deleted it would let a second one in.
+        progress: Told of the wait.
+
+    Raises:
+        OSError: The file cannot be made.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as file:
+        while not try_lock(file):
+            progress(WAITING, 0.0)
+            await anyio.sleep(_LOCK_POLL)
+        yield

@@ -6,9 +6,7 @@ prompts, and that a directory's rename is what makes a model exist. Refuses to k
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,13 +17,13 @@ from foundry_runtime.importers._graph import INPUTS, OUTPUTS
 from foundry_runtime.importers._llama import Llama
 from foundry_runtime.importers._tokenizer import MadeTokenizer
 from foundry_runtime.importers._vocabulary import Vocabulary
+from foundry_runtime.models.folder import IDENTITY_FILE
+from foundry_runtime.models.placing import check_place, put_in_place
 
 __all__ = ["GRAPH_FILE", "appearing_at", "write_genai_config", "write_identity", "write_tokenizer"]
 
 GRAPH_FILE: Final = "model.onnx"
 """The graph; its weights lie in the file of that name with `.data` appended."""
-
-_IDENTITY_FILE: Final = "inference_model.json"
 
 
 @contextmanager
@@ -42,35 +40,17 @@ def appearing_at(target: Path) -> Iterator[Path]:
     Raises:
         FileExistsError: Something else is there.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
+    check_place(target)
     making = target.with_name(f".{target.name}.importing")
-    replaced = target.with_name(f".{target.name}.replaced")
-    if replaced.exists() and not target.exists():
-        # A process was killed between the two renames below: its new folder is lost, the old one is not.
-        replaced.rename(target)
-    if target.exists() and not _is_replaceable(target):
-        raise FileExistsError(errno.EEXIST, "not a model folder, so it is not replaced", str(target))
-    for leftover in (making, replaced):
-        if leftover.exists():
-            shutil.rmtree(leftover)
+    if making.exists():
+        shutil.rmtree(making)
     making.mkdir()
     try:
         yield making
-        _flush(making)
-        if target.exists():
-            target.rename(replaced)
-        making.rename(target)
+        put_in_place(making, target)
     except BaseException:
-        if replaced.exists() and not target.exists():
-            replaced.rename(target)
         shutil.rmtree(making, ignore_errors=True)
         raise
-    shutil.rmtree(replaced, ignore_errors=True)
-
-
-def _is_replaceable(target: Path) -> bool:
-    """Whether a directory can be deleted without regret: a slip in a path must not cost someone's files."""
-    return target.is_dir() and ((target / _IDENTITY_FILE).is_file() or not any(target.iterdir()))
 
 
 def write_genai_config(
@@ -140,14 +120,7 @@ def write_tokenizer(folder: Path, vocabulary: Vocabulary, made: MadeTokenizer, c
 def write_identity(folder: Path, model_id: str, max_output_tokens: int) -> None:
     """Write `inference_model.json`, by which a folder counts as a model: the last file of an import."""
     identity = {"Name": model_id, "PromptTemplate": None, "maxOutputTokens": max_output_tokens}
-    _write_json(folder / _IDENTITY_FILE, identity)
-
-
-def _flush(folder: Path) -> None:
-    """Bring the files to the disk: after a power cut a renamed folder must not hold empty ones."""
-    for path in folder.iterdir():
-        with path.open("r+b") as file:
-            os.fsync(file.fileno())
+    _write_json(folder / IDENTITY_FILE, identity)
 
 
 def _write_json(path: Path, value: object) -> None:

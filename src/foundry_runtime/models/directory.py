@@ -9,8 +9,10 @@ Refuses to know: how models get there, what else they are called (`catalog.py`),
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Final
 
 from attrs import frozen
 
@@ -82,6 +84,10 @@ class ModelDirectory:
                 found[name.casefold()] = ModelEntry(id=name, path=path, created=_created(path))
         return [found[key] for key in sorted(found)]
 
+    def path_of(self, model_id: str) -> Path | None:
+        """The folder of the model of an id, whoever's it is; `None` when it is not there."""
+        return next((entry.path for entry in self.entries() if same_model(entry.id, model_id)), None)
+
     def find(self, model_id: str) -> ModelFolder | None:
         """Read the model of an id.
 
@@ -91,8 +97,8 @@ class ModelDirectory:
         Raises:
             BadModelFolder: It is there, but its folder cannot be used.
         """
-        found = next((entry for entry in self.entries() if same_model(entry.id, model_id)), None)
-        return None if found is None else ModelFolder.read(found.path)
+        path = self.path_of(model_id)
+        return None if path is None else ModelFolder.read(path)
 
     def publisher_of(self, entry: ModelEntry) -> str:
         """Under whose name a model lies here; empty if under nobody's."""
@@ -105,12 +111,19 @@ class ModelDirectory:
         Raises:
             ValueError: Publisher or id would name a folder elsewhere, or one that not every system can have.
         """
-        name, colon, version = model_id.rpartition(":")
-        folder = f"{name}-{version}" if colon else model_id
+        folder = _folder_name(model_id)
         for what, segment in (("publisher", publisher), ("model id", folder)):
             if not _may_name_a_folder(segment):
                 raise ValueError(f"{what}: expected a name that a folder can have, got {segment!r}")
         return self.models / publisher / folder
+
+    def unfinished(self, model_id: str) -> Path:
+        """Where a model is made before it is moved to its place, whoever's it is; need not exist."""
+        return self.downloads / _folder_name(model_id)
+
+    def lock_for(self, model_id: str) -> Path:
+        """The file that lets one process at a time make a model; need not exist."""
+        return self.downloads / f"{_folder_name(model_id)}.lock"
 
 
 def _scan(folder: Path, depth: int) -> Iterator[tuple[Path, str]]:
@@ -141,11 +154,21 @@ def _created(path: Path) -> int:
         return 0
 
 
+def _folder_name(model_id: str) -> str:
+    name, colon, version = model_id.rpartition(":")
+    return f"{name}-{version}" if colon else model_id
+
+
+_FORBIDDEN: Final = frozenset('/\\:*?"<>|')
+_DEVICES: Final = re.compile(r"(con|prn|aux|nul|(com|lpt)[0-9¹²³])(\..*)?", re.IGNORECASE | re.DOTALL)
+"""What Windows takes for a device, whatever follows the dot."""
+
+
 def _may_name_a_folder(segment: str) -> bool:
-    forbidden = set('/\\:*?"<>|')
     return (
         bool(segment)
         and segment == segment.strip(" .")
         and segment.isprintable()
-        and forbidden.isdisjoint(segment)
+        and _FORBIDDEN.isdisjoint(segment)
+        and not _DEVICES.fullmatch(segment)
     )

@@ -5,7 +5,7 @@ name as an argument, so that the branches of the others can be tested with the s
 """
 
 from foundry_runtime.platform.cores import usable_cores
-from foundry_runtime.platform.files import make_private_folder, try_lock, write_whole
+from foundry_runtime.platform.files import flush_folder, make_private_folder, try_lock, write_whole
 from foundry_runtime.platform.libraries import shared_library_name
 from foundry_runtime.platform.memory import (
     LazyMemory,
@@ -25,6 +25,7 @@ from foundry_runtime.platform.processes import (
 __all__ = [
     "LazyMemory",
     "birth_of",
+    "flush_folder",
     "kill_process",
     "make_private_folder",
     "port_holder",

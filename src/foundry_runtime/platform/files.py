@@ -18,7 +18,7 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-__all__ = ["make_private_folder", "try_lock", "write_whole"]
+__all__ = ["flush_folder", "make_private_folder", "try_lock", "write_whole"]
 
 
 def try_lock(file: BinaryIO) -> bool:
@@ -93,3 +93,20 @@ def make_private_folder(path: Path, *, system: str = sys.platform) -> None:
         OSError: It cannot be made.
     """
     path.mkdir(mode=0o777 if system == "win32" else 0o700, parents=True, exist_ok=True)
+
+
+def flush_folder(path: Path, *, system: str = sys.platform) -> None:
+    """Bring a directory's entries to the disk, so that a rename in it outlives a power cut.
+
+    Windows opens no directory as a file; its own journal keeps renames.
+
+    Raises:
+        OSError: The disk has failed.
+    """
+    if system == "win32":
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

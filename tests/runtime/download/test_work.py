@@ -12,8 +12,9 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from foundry_runtime.download.work import Stopped, Work, run_work
+from foundry_runtime.download.work import Stopped, Work, alone, run_work
 from foundry_runtime.platform import try_lock
+from tests.support.serving import until
 
 
 @pytest.mark.anyio
@@ -186,3 +187,35 @@ async def test_a_child_does_not_outlive_what_its_block_raises() -> None:
     ):
         raise KeyError
     assert child.returncode not in {0, None}
+
+
+def test_what_is_told_of_a_part_counts_as_that_part_of_the_whole() -> None:
+    told: list[float] = []
+    work = Work(lambda _, fraction: told.append(fraction))
+    with work.part(0.0, 0.5):
+        work.report("a", 0.5)
+        with work.part(0.5, 1.0):
+            work.report("b", 0.5)
+    with pytest.raises(OSError, match="torn"), work.part(0.5, 1.0):  # noqa: PT012 - the part must end, too
+        work.report("c", 0.0)
+        raise OSError("torn")
+    work.report("d", 1.0)
+    assert told == [0.25, 0.375, 0.5, 1.0]
+
+
+@pytest.mark.anyio
+async def test_a_task_that_waits_for_its_turn_says_so_and_gets_it(tmp_path: Path) -> None:
+    path, told = tmp_path / "locks" / "lock", []
+    async with anyio.create_task_group() as group:
+        got = anyio.Event()
+
+        async def second() -> None:
+            async with alone(path, lambda what, _: told.append(what)):
+                got.set()
+
+        async with alone(path, lambda what, _: told.append(what)):
+            group.start_soon(second)
+            await until(lambda: told)
+            assert not got.is_set()
+    assert got.is_set()
+    assert set(told) == {"waiting for another process"}

