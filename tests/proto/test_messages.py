@@ -17,13 +17,7 @@ from hypothesis import strategies as st
 
 from foundry_proto import messages
 from foundry_proto.codec import ContentError, decode, encode
-from foundry_proto.messages.chat import (
-    MAX_MESSAGES,
-    ChatCompletionRequest,
-    FunctionDefinition,
-    FunctionTool,
-    UserMessage,
-)
+from foundry_proto.messages.chat import MAX_MESSAGES, ChatCompletionRequest, UserMessage
 from foundry_proto.messages.completions import (
     ChatCompletion,
     ChatCompletionChunk,
@@ -33,6 +27,7 @@ from foundry_proto.messages.completions import (
     Delta,
     Usage,
 )
+from foundry_proto.messages.tools import FunctionDefinition, FunctionTool
 from foundry_proto.sentinels import ABSENT
 from tests.support.strategies import values_of
 
@@ -266,7 +261,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
     ({"tools": {"type": "custom"}}, 'tools.type: expected "function", got "custom"'),
     ({"tool_choice": "banana"}, 'tool_choice: expected "none", "auto" or "required", got "banana"'),
-    ({"tool_choice": {}}, 'tool_choice.type: expected "function", got nothing'),
+    ({"tool_choice": {}}, 'tool_choice.type: expected "function" or "allowed_tools", got nothing'),
     (
         {"tool_choice": {"type": "function", "function": {}}},
         "tool_choice.function.name: expected a string, got nothing",

@@ -16,6 +16,11 @@ TOOLS = [{"type": "function", "function": F}, {"type": "function", "function": G
 NAMED = {"type": "function", "function": {"name": "g"}}
 
 
+def allowed(mode: str, *names: str) -> dict[str, Any]:
+    tools = [{"type": "function", "function": {"name": name}} for name in names]
+    return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": tools}}
+
+
 def request(**more: object) -> ChatCompletionRequest:
     plain = {"model": "m", "messages": [{"role": "user", "content": "x"}], **more}
     return structure(ChatCompletionRequest, plain)
@@ -23,6 +28,21 @@ def request(**more: object) -> ChatCompletionRequest:
 
 def offered(names: str, **more: Any) -> dict[str, Any]:
     return {"names": set(names), "must_call": False, "several": True, "older_form": False, **more}
+
+
+def test_what_is_left_of_an_offer_keeps_its_place_in_the_request() -> None:
+    named = offer_of(request(tools=TOOLS, tool_choice=NAMED))
+    assert named is not None
+    assert named.paths == (("tools", 1, "function"),)
+    alone = offer_of(request(tools=TOOLS[0]))
+    assert alone is not None
+    assert alone.paths == (("tools", "function"),)
+    older = offer_of(request(functions=[F, G], function_call={"name": "g"}))
+    assert older is not None
+    assert older.paths == (("functions", 1),)
+    some = offer_of(request(tools=TOOLS, tool_choice=allowed("auto", "g")))
+    assert some is not None
+    assert some.paths == (("tools", 1, "function"),)
 
 
 def told(offer: ToolOffer | None) -> dict[str, Any] | None:
@@ -49,6 +69,8 @@ def told(offer: ToolOffer | None) -> dict[str, Any] | None:
         ({"tools": TOOLS, "tool_choice": "none"}, None),
         ({"tools": TOOLS, "tool_choice": "required"}, offered("fg", must_call=True)),
         ({"tools": TOOLS, "tool_choice": NAMED}, offered("g", must_call=True, several=False)),
+        ({"tools": TOOLS, "tool_choice": allowed("auto", "g")}, offered("g")),
+        ({"tools": TOOLS, "tool_choice": allowed("required", "g", "f")}, offered("fg", must_call=True)),
         ({"tools": TOOLS, "parallel_tool_calls": False}, offered("fg", several=False)),
         ({"tools": TOOLS, "parallel_tool_calls": None}, offered("fg")),
         ({"functions": [F, G]}, offered("fg", several=False, older_form=True)),
@@ -81,6 +103,21 @@ def test_the_choice_decides_what_is_left_of_the_offer(
             f'function_call.name: expected one of the functions offered ("f"), got "{"h" * 64}"',
         ),
         (
+            {"tools": TOOLS, "tool_choice": allowed("auto", "f", "h")},
+            (
+                "tool_choice.allowed_tools.tools[1].function.name: expected one of the functions offered "
+                '("f", "g"), got "h"'
+            ),
+        ),
+        (
+            {"tools": TOOLS, "tool_choice": allowed("auto")},
+            "tool_choice.allowed_tools.tools: expected one tool at least, got none",
+        ),
+        (
+            {"tool_choice": allowed("auto", "f")},
+            'tool_choice: expected "none" or "auto", since there are no tools to call',
+        ),
+        (
             {"tool_choice": "required"},
             'tool_choice: expected "none" or "auto", since there are no tools to call',
         ),
@@ -108,6 +145,10 @@ def test_what_must_be_called_has_to_be_offered(given: dict[str, Any], message: s
             'tools[0].type: expected "function", got "custom"',
         ),
         ({"tools": [{"type": "function"}]}, "tools[0].function: expected a function, got nothing"),
+        (
+            {"tools": TOOLS, "tool_choice": {"type": "banana"}},
+            'tool_choice.type: expected "function" or "allowed_tools", got "banana"',
+        ),
         (
             {"tools": TOOLS, "tool_choice": "banana"},
             'tool_choice: expected "none", "auto" or "required", got "banana"',

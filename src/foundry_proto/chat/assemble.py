@@ -10,7 +10,6 @@ from __future__ import annotations
 from attrs import define, field
 
 from foundry_proto.errors import LocalProtocolError
-from foundry_proto.messages.chat import FunctionCall, ToolCall
 from foundry_proto.messages.completions import (
     ChatCompletion,
     ChatCompletionChunk,
@@ -24,6 +23,7 @@ from foundry_proto.messages.completions import (
     TokenLogprob,
     Usage,
 )
+from foundry_proto.messages.tools import FunctionCall, ToolCall
 from foundry_proto.sentinels import ABSENT, Maybe
 
 __all__ = ["ChatAssembler"]

@@ -26,7 +26,7 @@ from foundry_proto.codec import encode
 from foundry_proto.errors import LocalProtocolError
 from foundry_proto.events import Response, StreamEnd, StreamItem
 from foundry_proto.exchange import Answer
-from foundry_proto.messages.chat import ChatCompletionRequest, FunctionCall, StreamOptions, ToolCall
+from foundry_proto.messages.chat import ChatCompletionRequest, StreamOptions
 from foundry_proto.messages.completions import (
     ChatCompletion,
     ChatCompletionChunk,
@@ -43,6 +43,7 @@ from foundry_proto.messages.completions import (
     ToolCallDelta,
     Usage,
 )
+from foundry_proto.messages.tools import FunctionCall, ToolCall
 from foundry_proto.sentinels import ABSENT
 
 __all__ = ["ChatAnswer", "Identity", "StreamedAnswer", "WholeAnswer", "answer_to", "content_encoder"]

@@ -10,18 +10,26 @@ Source: the REST reference page and OpenAI's API reference, "tool_choice"; where
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Final
+
 from attrs import field, frozen
 
 from foundry_proto.jsontext import ContentError
-from foundry_proto.messages.chat import (
-    ChatCompletionRequest,
+from foundry_proto.messages.chat import ChatCompletionRequest
+from foundry_proto.messages.tools import (
+    AllowedToolsChoice,
     FunctionCallChoice,
     FunctionDefinition,
     FunctionTool,
     NamedToolChoice,
 )
+from foundry_proto.sentinels import ABSENT
 
 __all__ = ["ToolOffer", "offer_of"]
+
+
+_MAY_CALL_NOTHING: Final = (ABSENT, None, "none", "auto")
 
 
 @frozen(kw_only=True)
@@ -59,7 +67,7 @@ def offer_of(request: ChatCompletionRequest) -> ToolOffer | None:
     if request.tools:
         paths: tuple[_Path, ...] = tuple(("tools", index, "function") for index in range(len(request.tools)))
         return _offer_of_tools(_Functions(tuple(tool.function for tool in request.tools), paths), request)
-    if isinstance(request.tool_choice, NamedToolChoice) or request.tool_choice == "required":
+    if request.tool_choice not in _MAY_CALL_NOTHING:
         raise ContentError('expected "none" or "auto", since there are no tools to call', ("tool_choice",))
     if request.functions:
         paths = tuple(("functions", index) for index in range(len(request.functions)))
@@ -80,8 +88,20 @@ class _Functions:
     all: tuple[FunctionDefinition, ...]
     paths: tuple[_Path, ...]
 
+    def among(self, names: Sequence[str]) -> _Functions:
+        """Those of these names, in the request's order."""
+        path = ("tool_choice", "allowed_tools", "tools")
+        if not names:
+            raise ContentError("expected one tool at least, got none", path)
+        known, wanted = {function.name for function in self.all}, set(names)
+        for index, name in enumerate(names):
+            if name not in known:
+                self.only(name, (*path, index, "function", "name"))
+        pairs = [pair for pair in zip(self.all, self.paths, strict=True) if pair[0].name in wanted]
+        return _Functions(tuple(function for function, _ in pairs), tuple(place for _, place in pairs))
+
     def only(self, name: str, path: _Path) -> _Functions:
-        """The one function that has to be called: the others would only be in the model's way."""
+        """The one of this name: the others would only be in the model's way."""
         for function, place in zip(self.all, self.paths, strict=True):
             if function.name == name:
                 return _Functions((function,), (place,))
@@ -98,11 +118,12 @@ def _offer_of_tools(functions: _Functions, request: ChatCompletionRequest) -> To
             # Choice: one call, as OpenAI answers it: the request names one.
             one = functions.only(named.name, ("tool_choice", "function", "name"))
             return ToolOffer(functions=one.all, paths=one.paths, must_call=True, several=False)
+        case AllowedToolsChoice(allowed_tools=allowed):
+            functions = functions.among([tool.function.name for tool in allowed.tools])
+            must_call = allowed.mode == "required"
         case choice:
             must_call = choice == "required"
-            return ToolOffer(
-                functions=functions.all, paths=functions.paths, must_call=must_call, several=several
-            )
+    return ToolOffer(functions=functions.all, paths=functions.paths, must_call=must_call, several=several)
 
 
 def _offer_of_functions(functions: _Functions, request: ChatCompletionRequest) -> ToolOffer | None:

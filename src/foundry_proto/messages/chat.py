@@ -15,6 +15,15 @@ from typing import Annotated, ClassVar, Final, Literal
 
 from attrs import frozen
 
+from foundry_proto.messages.tools import (
+    AllowedToolsChoice,
+    FunctionCall,
+    FunctionCallChoice,
+    FunctionDefinition,
+    FunctionTool,
+    NamedToolChoice,
+    ToolCall,
+)
 from foundry_proto.sentinels import ABSENT, Maybe
 from foundry_proto.wire import Between, Items, Wire
 
@@ -29,19 +38,13 @@ __all__ = [
     "Count",
     "DeveloperMessage",
     "FilePart",
-    "FunctionCall",
-    "FunctionCallChoice",
-    "FunctionDefinition",
     "FunctionMessage",
-    "FunctionTool",
     "ImagePart",
     "ImageUrl",
     "JsonObjectFormat",
     "JsonSchema",
     "JsonSchemaFormat",
     "LarkGrammarFormat",
-    "NamedFunction",
-    "NamedToolChoice",
     "Penalty",
     "RefusalPart",
     "RegexFormat",
@@ -52,7 +55,6 @@ __all__ = [
     "SystemMessage",
     "TextFormat",
     "TextPart",
-    "ToolCall",
     "ToolMessage",
     "TopK",
     "UserMessage",
@@ -60,9 +62,6 @@ __all__ = [
 
 _PART = Wire(noun="a part", nouns="parts")
 _MESSAGE = Wire(noun="a message", nouns="messages")
-_TOOL = Wire(noun="a tool", nouns="tools")
-_FUNCTION = Wire(noun="a function", nouns="functions")
-_NAMED_FUNCTION = Wire(noun="a named function")
 _FORMAT = Wire(noun="a response format")
 
 MAX_MESSAGES: Final = 4096
@@ -142,24 +141,6 @@ Content = str | tuple[ContentPart, ...]
 
 
 @frozen(kw_only=True)
-class FunctionCall:
-    """A call that the model made: a name, and arguments as JSON text."""
-
-    name: str
-    arguments: str
-
-
-@frozen(kw_only=True)
-class ToolCall:
-    """A function call with the id by which its result is matched."""
-
-    WIRE: ClassVar = Wire(noun="a tool call", nouns="tool calls")
-    id: str
-    type: Literal["function"] = "function"
-    function: FunctionCall
-
-
-@frozen(kw_only=True)
 class SystemMessage:
     """Instructions that stand above the conversation."""
 
@@ -227,51 +208,6 @@ ChatMessage = (
     SystemMessage | DeveloperMessage | UserMessage | AssistantMessage | ToolMessage | FunctionMessage
 )
 """One message of a conversation, told apart by `role`."""
-
-
-@frozen(kw_only=True)
-class FunctionDefinition:
-    """A function that the model may call; `parameters` is a JSON Schema."""
-
-    WIRE: ClassVar = _FUNCTION
-    name: str
-    description: Maybe[str] = ABSENT
-    parameters: Maybe[Mapping[str, object]] = ABSENT
-    strict: Maybe[bool] = ABSENT
-
-
-@frozen(kw_only=True)
-class FunctionTool:
-    """A tool that is a function, the only kind there is here."""
-
-    WIRE: ClassVar = _TOOL
-    type: Literal["function"]
-    function: FunctionDefinition
-
-
-@frozen(kw_only=True)
-class NamedFunction:
-    """A function by its name."""
-
-    name: str
-
-
-@frozen(kw_only=True)
-class NamedToolChoice:
-    """The one tool that must be called."""
-
-    WIRE: ClassVar = _NAMED_FUNCTION
-    type: Literal["function"]
-    function: NamedFunction
-
-
-@frozen(kw_only=True)
-class FunctionCallChoice:
-    """The one function that must be called; the reference's `arguments` is accepted and means nothing."""
-
-    WIRE: ClassVar = _NAMED_FUNCTION
-    name: Maybe[str] = ABSENT
-    arguments: object = ABSENT
 
 
 @frozen(kw_only=True)
@@ -373,7 +309,7 @@ class ChatCompletionRequest:
     function_call: Maybe[Literal["none", "auto"] | FunctionCallChoice] = ABSENT
     tools: Maybe[tuple[FunctionTool, ...] | FunctionTool] = ABSENT
     """An array as OpenAI's clients send it, or one object as the REST reference page types it."""
-    tool_choice: Maybe[Literal["none", "auto", "required"] | NamedToolChoice] = ABSENT
+    tool_choice: Maybe[Literal["none", "auto", "required"] | NamedToolChoice | AllowedToolsChoice] = ABSENT
     parallel_tool_calls: Maybe[bool] = ABSENT
     response_format: Maybe[ResponseFormat] = ABSENT
     metadata: Maybe[Mapping[str, object]] = ABSENT

@@ -16,7 +16,7 @@ from typing import ClassVar, Literal
 
 from attrs import field, frozen
 
-from foundry_proto.messages.chat import FunctionCall, ToolCall
+from foundry_proto.messages.tools import FunctionCall, ToolCall
 from foundry_proto.sentinels import ABSENT, Maybe
 from foundry_proto.wire import Wire
 

@@ -16,7 +16,6 @@ from foundry_proto.messages.chat import (
     ChatMessage,
     ContentPart,
     DeveloperMessage,
-    FunctionCall,
     FunctionMessage,
     RefusalPart,
     SystemMessage,
@@ -24,6 +23,7 @@ from foundry_proto.messages.chat import (
     ToolMessage,
     UserMessage,
 )
+from foundry_proto.messages.tools import FunctionCall
 from foundry_proto.sentinels import Maybe
 
 __all__ = ["template_messages"]

@@ -15,7 +15,7 @@ from attrs import frozen
 
 from foundry_proto.chat.markup import CallMarkers
 from foundry_proto.chat.offer import ToolOffer
-from foundry_proto.messages.chat import FunctionDefinition
+from foundry_proto.messages.tools import FunctionDefinition
 from foundry_runtime.engine.text.template import TemplateError
 
 __all__ = ["ToolManner", "find_manner", "plain_tool"]
