@@ -117,6 +117,8 @@ class Model:
     """Where the instance runs, while there is one."""
     unwanted: bool = False
     """It was unloaded by force while it was being loaded."""
+    destination: str | None = None
+    """Where it is on its way to: whoever asked for that need not wait for it."""
     held: set[Lease] = field(factory=set)
     waiting: dict[Lease, None] = field(factory=dict)
     """In order of arrival."""
@@ -133,6 +135,10 @@ class Model:
         """Take over a lease's terms."""
         self.ttl = self.ttl if lease.ttl is None else lease.ttl
         self.pinned = self.pinned if lease.pin is None else lease.pin
+
+    def forget(self, default_ttl: float) -> None:
+        """Be as one of which nothing was ever asked."""
+        self.ttl, self.pinned, self.unwanted, self.destination = default_ttl, False, False, None
 
 
 @frozen(kw_only=True)
@@ -156,8 +162,9 @@ def _begin(model: Model, _: Circumstances) -> list[Action]:
     """Load the model, on the terms of those that wait."""
     for lease in model.waiting:
         model.agree(lease)
-    provider = next((lease.provider for lease in model.waiting if lease.provider is not None), None)
-    return [Load(model=model.id, provider=provider)]
+    wanted = (model.destination, *(lease.provider for lease in model.waiting))
+    model.destination = None
+    return [Load(model=model.id, provider=next((name for name in wanted if name is not None), None))]
 
 
 def _join(model: Model, _: Circumstances) -> list[Action]:
@@ -193,8 +200,9 @@ def _rest(model: Model, at: Circumstances) -> list[Action]:
     return []
 
 
-def _disown(model: Model, _: Circumstances) -> list[Action]:
+def _disown(model: Model, at: Circumstances) -> list[Action]:
     """A load can't be stopped: what comes of it leaves when those have left that waited for it."""
+    model.forget(at.default_ttl)
     model.unwanted = True
     return []
 
@@ -207,18 +215,30 @@ def _turn_away(model: Model, at: Circumstances) -> list[Action]:
 
 def _leave(model: Model, at: Circumstances) -> list[Action]:
     """Unload the model: whoever loads it next begins with terms that nobody has changed."""
-    model.ttl, model.pinned, model.unwanted = at.default_ttl, False, False
+    model.forget(at.default_ttl)
     return [Unload(model=model.id)]
 
 
 def _move(model: Model, _: Circumstances) -> list[Action]:
-    """Unload the model to load it elsewhere: its terms stay."""
+    """Unload the model to load it elsewhere: its terms stay, and it comes back whoever is still there."""
+    (lease,) = model.waiting
+    model.destination = lease.provider
     return [Unload(model=model.id)]
+
+
+def _stay_away(model: Model, at: Circumstances) -> list[Action]:
+    """Load the model again only for those that wait for it."""
+    model.forget(at.default_ttl)
+    return []
 
 
 def _abandon(model: Model, at: Circumstances) -> list[Action]:
     """Unload the model whoever uses it."""
     return [*_turn_away(model, at), *_leave(model, at)]
+
+
+def _end_journey(model: Model, at: Circumstances) -> list[Action]:
+    return [*_turn_away(model, at), *_stay_away(model, at)]
 
 
 def _give_up(model: Model, at: Circumstances) -> list[Action]:
@@ -243,10 +263,10 @@ TABLE: Final[Mapping[tuple[State, Input], tuple[_Effect, State]]] = {
     (State.DRAINING, Input.FORCED): (_nothing, State.DRAINING),
     (State.DRAINING, Input.CLOSED): (_abandon, State.UNLOADING),
     (State.UNLOADING, Input.ASKED): (_nothing, State.UNLOADING),
-    (State.UNLOADING, Input.FORCED): (_nothing, State.UNLOADING),
+    (State.UNLOADING, Input.FORCED): (_stay_away, State.UNLOADING),
     (State.UNLOADING, Input.IDLE): (_nothing, State.UNLOADING),  # a lease that `close` left behind
     (State.UNLOADING, Input.UNLOADED): (_nothing, State.ABSENT),
-    (State.UNLOADING, Input.CLOSED): (_turn_away, State.UNLOADING),
+    (State.UNLOADING, Input.CLOSED): (_end_journey, State.UNLOADING),
 }
 """What each input does in each state, and where it leads; a pair that is not here is its owner's mistake."""
 
@@ -258,7 +278,7 @@ def next_input(model: Model) -> Input | None:
             return Input.FORCED
         case State.DRAINING if not model.held:
             return Input.IDLE
-        case State.ABSENT if model.waiting:
+        case State.ABSENT if model.waiting or model.destination is not None:
             return Input.ASKED
         case _:
             return None

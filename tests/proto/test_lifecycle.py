@@ -203,13 +203,16 @@ def test_force_while_a_model_loads_for_nobody_unloads_what_comes() -> None:
     assert machine.loaded(M, 2) == [Unload(model=M)]
 
 
-def test_who_asks_after_force_wants_the_load_that_is_under_way() -> None:
+def test_who_asks_after_force_wants_the_load_that_is_under_way_on_their_own_terms() -> None:
     machine = Lifecycle()
-    machine.acquire(Lease(model=M), 0)
+    first, second = Lease(model=M, pin=True), Lease(model=M, ttl=5)
+    machine.acquire(first, 0)
     machine.unload(M, 1, force=True)
-    machine.acquire(Lease(model=M), 2)
+    machine.acquire(second, 2)
     machine.loaded(M, 3)
-    assert machine.ready == [M]
+    machine.release(first, 4)
+    machine.release(second, 4)
+    assert (machine.ready, machine.deadline) == ([M], 9)
 
 
 def test_an_idle_model_moves_to_the_provider_that_is_asked_for_and_keeps_its_terms() -> None:
@@ -220,6 +223,32 @@ def test_an_idle_model_moves_to_the_provider_that_is_asked_for_and_keeps_its_ter
     assert machine.loaded(M, 3, provider="cuda") == [Grant(lease=lease)]
     machine.release(lease, 4)
     assert (machine.ready, machine.deadline) == ([M], None)
+
+
+def test_a_move_goes_on_when_who_asked_for_it_has_left() -> None:
+    machine = idle(pin=True)
+    lease = Lease(model=M, provider="cuda")
+    machine.acquire(lease, 1)
+    machine.release(lease, 2)
+    assert machine.unloaded(M, 3) == [Load(model=M, provider="cuda")]
+    assert machine.loaded(M, 4, provider="cuda") == []
+    assert (machine.ready, machine.deadline) == ([M], None)
+
+
+def test_force_ends_a_move_and_who_waits_has_the_model_loaded_afresh() -> None:
+    machine = idle(pin=True)
+    lease = Lease(model=M, provider="cuda")
+    machine.acquire(lease, 1)
+    machine.unload(M, 2, force=True)
+    machine.release(lease, 2)
+    assert machine.unloaded(M, 3) == []
+    machine = idle(pin=True)
+    machine.acquire(lease, 1)
+    machine.unload(M, 2, force=True)
+    assert machine.unloaded(M, 3) == [Load(model=M, provider="cuda")]
+    machine.loaded(M, 4, provider="cuda")
+    machine.release(lease, 5)
+    assert machine.deadline == 5 + DEFAULT_TTL
 
 
 @pytest.mark.parametrize("provider", [None, "cpu"])

@@ -122,6 +122,8 @@ class AnyOrder(RuleBasedStateMachine):
     @rule(name=st.sampled_from(NAMES), force=st.booleans())
     def unload(self, name: str, force: bool) -> None:
         before = self.machine.state(name)
+        if force and name in self.loading | self.unloading:
+            self.terms[name] = FRESH
         deadline = self.machine.deadline
         self.perform(self.machine.unload(name, self.now, force=force))
         if force:
