@@ -12,7 +12,8 @@ from typing import Final, Literal
 
 import click
 from rich.box import Box
-from rich.console import Console
+from rich.console import Console, RenderableType
+from rich.constrain import Constrain
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
@@ -27,11 +28,18 @@ _LINES: Final = Box("    \n    \n────\n    \n────\n    \n    \n 
 """A line below the titles and between groups, and no others."""
 
 
+class _Bar(Progress):
+    """Leaves room at the line's end: a terminal writes `^C` there, and a line that it fills stays behind."""
+
+    def get_renderable(self) -> RenderableType:
+        return Constrain(super().get_renderable(), max(stderr.width - 3, 1))
+
+
 @contextmanager
 def progress_bar() -> Iterator[Callable[[str, float], None]]:
     """Show a bar; gives the function that moves it: (what is worked on, fraction done from 0 to 1)."""
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as progress:
+    with _Bar(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as progress:
         task = progress.add_task("", total=1.0)
         current = ""
 
