@@ -131,7 +131,7 @@ async def soak(
                     asking.start_soon(_ask, client, model, plan, left, requests)
         (engine,) = engines
         with anyio.fail_after(10):  # what was given up last leaves the engine at its next step
-            await until(lambda: not (engine._waiting or engine._filling or engine._decoding))
+            await until(engine._is_idle)
         kept = engine.kept_tokens
         connections.cancel_scope.cancel()
     return Soaked(

@@ -1,13 +1,9 @@
 """Continuous batching: a step machine whose jobs share each pass through the model.
 
-Knows: which job has which row, when a job may begin (a free row, and room in the budget of tokens), how its
-prompt is computed beside running streams, how tokens are chosen row by row, and which blocks of keys and
-values are kept for later prompts.
-Refuses to know: onnxruntime (`model.py`), what comes next and how much of it (`schedule.py`), which blocks
-are kept (`prefixes.py`), how memory lies (`memory.py`), text, threads.
-
-Jobs whose prompts are computed have the first rows, side by side, since the model computes rows that lie
-beside each other; when one leaves, the last takes its place. Prompts are computed in rows behind them.
+Knows: when a job may begin (a free row, and room in the budget of tokens), how its prompt is computed beside
+running streams, how tokens are chosen row by row, and whom an error ends.
+Refuses to know: onnxruntime (`model.py`), what comes next and how much of it (`schedule.py`), who is in which
+row and what is kept of it (`rows.py`), text, threads.
 
 A prompt's keys and values are the same bits however it is cut into slices of two tokens and more, and decode
 gives a row the same bits whatever rows stand beside it. What is kept of prompts is therefore as good as
@@ -19,14 +15,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, TypeAlias, final
 
 import numpy as np
 import numpy.typing as npt
-from attrs import define, field
 
 from foundry_proto.errors import LocalProtocolError
 from foundry_runtime.engine.admission import check_job
@@ -44,13 +38,12 @@ from foundry_runtime.engine.api import (
     Token,
 )
 from foundry_runtime.engine.batched.layout import Layout, read_layout
-from foundry_runtime.engine.batched.memory import RowMemory, SlotMemory
+from foundry_runtime.engine.batched.memory import RowMemory
 from foundry_runtime.engine.batched.model import POSITIONS_INPUT, BatchedModel
-from foundry_runtime.engine.batched.prefixes import Block, PrefixIndex
+from foundry_runtime.engine.batched.rows import Rows, Running
 from foundry_runtime.engine.batched.schedule import Schedule
 from foundry_runtime.engine.batched.speculation import Speculation
 from foundry_runtime.engine.genai.config import read_config
-from foundry_runtime.engine.prefill import SLICE_UNIT
 from foundry_runtime.engine.text.choosing import Chooser, Chosen, takes_the_likeliest
 from foundry_runtime.platform import return_freed_memory, usable_cores, usable_memory
 
@@ -60,8 +53,6 @@ logger = logging.getLogger(__name__)
 
 _Floats: TypeAlias = npt.NDArray[np.float32]
 
-_BLOCK: Final = SLICE_UNIT
-"""Tokens of a kept block: slices of prefill end where blocks end."""
 _LEAST_ROWS: Final = 2
 _LEAST_BUDGET: Final = 2048
 _ROWS_SHARE: Final = 0.25
@@ -69,44 +60,6 @@ _ROWS_SHARE: Final = 0.25
 _KEPT_SHARE: Final = 0.05
 _KEPT_BYTES: Final = 512 * 1024 * 1024
 """For kept blocks the lesser of this and their share of the machine's memory."""
-_FRESH: Final = 2
-"""So many of a prompt's tokens are always computed: one alone runs other kernels, which round otherwise."""
-
-
-@define(eq=False)
-class _Sequence:
-    """A job and how far it is."""
-
-    job: Job
-    arrived: float
-    tokens: list[int]
-    """The prompt, and what was generated behind it."""
-    chooser: Chooser | None = None
-    """Chooses its tokens, where that is more than taking the largest logit's."""
-    row: int = -1
-    """Where its keys and values are; -1 before it begins."""
-    computed: int = 0
-    """Of how many tokens there are keys and values."""
-    speculation: Speculation | None = None
-    """Guesses what comes next, where that is wanted."""
-    kept: Block | None = None
-    """The last of its blocks that are kept."""
-    kept_tokens: int = 0
-    """How many of its tokens are in kept blocks; -1 when no more of them shall be kept."""
-    prompt_length: int = field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self.prompt_length = len(self.tokens)
-
-    @property
-    def remaining(self) -> int:
-        """How many of its prompt's tokens are not computed."""
-        return self.prompt_length - self.computed
-
-    @property
-    def reserved(self) -> int:
-        """The most tokens that it will have keys and values of."""
-        return self.prompt_length + self.job.max_tokens
 
 
 @final
@@ -156,9 +109,7 @@ class BatchedEngine:
         self._schedule = schedule or Schedule()
         self._max_waiting = max_waiting
         self._counters = Counters()
-        self._waiting: dict[Job, _Sequence] = {}
-        self._filling: dict[Job, _Sequence] = {}
-        self._decoding: list[_Sequence] = []
+        self._waiting: dict[Job, Running] = {}
         self._closed = False
         self._model = BatchedModel(
             layout,
@@ -169,9 +120,7 @@ class BatchedEngine:
             rewritten=_rewritten(layout) if speculate else None,
         )
         self._speculates = speculate and self._model.can_check
-        self._free_rows = deque(range(self._model.memory.rows))
-        self._index = PrefixIndex(kept // _BLOCK, length=_BLOCK)
-        self._slots = SlotMemory(layout, kept // _BLOCK, _BLOCK)
+        self._rows = Rows(layout, self._model.memory, kept=kept)
 
     @property
     def context_length(self) -> int:
@@ -186,16 +135,16 @@ class BatchedEngine:
     @property
     def kept_tokens(self) -> int:
         """How many tokens' keys and values are kept for later prompts."""
-        return len(self._index) * _BLOCK
+        return self._rows.kept_tokens
 
     def admit(self, job: Job) -> None:
         """Take a job; memory is taken for it in a later `step`."""
         if self._closed:
             raise EngineLost("the engine is closed")
-        if job in self._waiting or job in self._filling or any(one.job is job for one in self._decoding):
+        if job in self._waiting or self._rows.find(job) is not None:
             raise LocalProtocolError("this job is in the engine already")
         check_job(job, context_length=self.context_length, vocabulary=self._config.vocabulary)
-        sequence = _Sequence(job, self._clock(), list(job.prompt))
+        sequence = Running(job, self._clock(), list(job.prompt))
         if sequence.reserved > self._budget:
             raise Refused(
                 f"the prompt has {sequence.prompt_length} tokens and max_tokens is {job.max_tokens}: together"
@@ -212,16 +161,15 @@ class BatchedEngine:
     def cancel(self, job: Job) -> None:
         """Forget a job and free its row."""
         self._waiting.pop(job, None)
-        for sequence in (*self._filling.values(), *self._decoding):
-            if sequence.job is job:
-                self._retire(sequence)
-                return
+        sequence = self._rows.find(job)
+        if sequence is not None:
+            self._retire(sequence)
 
     def step(self) -> Sequence[EngineEvent]:
         """One slice of prefill for the prompt that comes next, and one token for each running stream."""
         if self._closed:
             raise EngineLost("the engine is closed")
-        if not (self._waiting or self._filling or self._decoding):
+        if self._is_idle():
             return ()
         self._counters.steps += 1
         events: list[EngineEvent] = []
@@ -231,104 +179,67 @@ class BatchedEngine:
                 self._prefill(sequence, events)
             except Exception as error:  # noqa: BLE001 - what goes wrong in one job's prefill ends this job alone
                 self._fail(sequence, error, events)
-        if len(self._decoding) == 1 and self._speculates:
-            self._decode_one(self._decoding[0], events)
-        elif self._decoding:
+        if len(self._rows.decoding) == 1 and self._speculates:
+            self._decode_one(self._rows.decoding[0], events)
+        elif self._rows.decoding:
             self._decode(events)
-        if not (self._waiting or self._filling or self._decoding):
+        if self._is_idle():
             return_freed_memory()
         return events
 
+    def _is_idle(self) -> bool:
+        return not (self._waiting or self._rows.filling or self._rows.decoding)
+
     def forget_prefixes(self) -> None:
         """Keep nothing of finished jobs any more, and give the memory back."""
-        for sequence in (*self._filling.values(), *self._decoding):
-            sequence.kept, sequence.kept_tokens = None, -1
-        self._index.clear()
-        self._slots.leave_all()
+        self._rows.forget()
 
     def close(self) -> None:
         """Free everything, unfinished jobs included."""
         if not self._closed:
             self._closed = True
             self._waiting.clear()
-            self._filling.clear()
-            self._decoding.clear()
+            self._rows.close()
             self._model.close()
-            self._slots.close()
             return_freed_memory()
 
     # Prompts.
 
-    def _next_prompt(self) -> _Sequence | None:
+    def _next_prompt(self) -> Running | None:
         """The prompt to compute now: one that has begun, or the first of those that wait, if it may begin."""
-        candidate = self._schedule.first((*self._filling.values(), *self._waiting.values()))
+        filling = self._rows.filling
+        candidate = self._schedule.first((*filling.values(), *self._waiting.values()))
         if candidate is None or candidate.row >= 0:
             return candidate
-        running = (*self._filling.values(), *self._decoding)
-        # The row that is always free is for moving.
-        has_row = len(self._free_rows) > 1
-        if has_row and sum(one.reserved for one in running) + candidate.reserved <= self._budget:
+        if self._rows.has_room and self._rows.reserved + candidate.reserved <= self._budget:
             del self._waiting[candidate.job]
-            self._filling[candidate.job] = candidate
-            candidate.row = self._free_rows.popleft()
+            self._rows.begin(candidate)
             return candidate
-        return self._schedule.first(self._filling.values())
+        return self._schedule.first(filling.values())
 
-    def _prefill(self, sequence: _Sequence, events: list[EngineEvent]) -> None:
-        if not sequence.computed:
-            self._reuse(sequence)
+    def _prefill(self, sequence: Running, events: list[EngineEvent]) -> None:
+        if not sequence.started:
+            sequence.started = True
             events.append(Started(job=sequence.job, cached_tokens=sequence.computed))
             if not takes_the_likeliest(sequence.job):
                 sequence.chooser = Chooser(sequence.job)
         begin = sequence.computed
-        size = self._schedule.slice(sequence.remaining, running=len(self._decoding))
+        size = self._schedule.slice(sequence.remaining, running=len(self._rows.decoding))
         started = self._clock()
         logits = self._model.compute(sequence.row, sequence.tokens[begin : begin + size], begin)
         self._schedule.prefilled(size, self._clock() - started)
         sequence.computed += size
         self._counters.prompt_tokens += size
-        self._keep(sequence, exact=True)
+        self._rows.keep(sequence, exact=True)
         if not sequence.remaining:
             self._choose(sequence, logits, events)
             if sequence.row >= 0:
-                self._join(sequence)
-
-    def _reuse(self, sequence: _Sequence) -> None:
-        """Copy what is kept of the prompt's beginning into the job's row."""
-        path = self._index.match(sequence.tokens, most=sequence.prompt_length - _FRESH)
-        for number, block in enumerate(path):
-            self._model.memory.tokens(sequence.row, number * _BLOCK, (number + 1) * _BLOCK)[:] = self._slots[
-                block.slot
-            ]
-        if path:
-            sequence.kept = path[-1]
-            sequence.computed = sequence.kept_tokens = len(path) * _BLOCK
-
-    def _keep(self, sequence: _Sequence, *, exact: bool) -> None:
-        """Keep the job's blocks that are computed and not kept yet."""
-        while 0 <= sequence.kept_tokens <= sequence.computed - _BLOCK:
-            begin, end = sequence.kept_tokens, sequence.kept_tokens + _BLOCK
-            parent = sequence.kept
-            if parent is not None and not self._index.is_kept(parent):
-                sequence.kept_tokens = -1  # what stands before has been given up meanwhile
-                return
-            tokens = tuple(sequence.tokens[begin:end])
-            block = self._index.find(parent, tokens)
-            if block is None:
-                block = self._index.insert(parent, tokens, exact=exact)
-                if block is None:
-                    sequence.kept_tokens = -1
-                    return
-                self._slots[block.slot][:] = self._model.memory.tokens(sequence.row, begin, end)
-            elif exact and not block.exact and (parent is None or parent.exact):
-                self._slots[block.slot][:] = self._model.memory.tokens(sequence.row, begin, end)
-                block.exact = True
-            sequence.kept, sequence.kept_tokens = block, end
+                self._rows.join(sequence)
 
     # Running streams.
 
     def _decode(self, events: list[EngineEvent]) -> None:
-        rows = tuple(self._decoding)
+        rows = tuple(self._rows.decoding)
         started = self._clock()
         try:
             logits = self._model.decode([one.tokens[-1] for one in rows], [len(one.tokens) for one in rows])
@@ -343,7 +254,7 @@ class BatchedEngine:
         for sequence, its_logits in zip(rows, logits, strict=True):
             self._choose(sequence, its_logits, events)
 
-    def _decode_one(self, sequence: _Sequence, events: list[EngineEvent]) -> None:
+    def _decode_one(self, sequence: Running, events: list[EngineEvent]) -> None:
         """Decode a single stream: several tokens at once where guesses say what they may be."""
         if sequence.speculation is None:
             sequence.speculation = Speculation()
@@ -368,7 +279,7 @@ class BatchedEngine:
         else:
             self._decode(events)
 
-    def _choose(self, sequence: _Sequence, logits: _Floats, events: list[EngineEvent]) -> None:
+    def _choose(self, sequence: Running, logits: _Floats, events: list[EngineEvent]) -> None:
         """Choose a job's next token; a job that ends here leaves its row."""
         job, chooser = sequence.job, sequence.chooser
         try:
@@ -393,52 +304,18 @@ class BatchedEngine:
         elif len(sequence.tokens) == sequence.reserved:
             self._finish(sequence, "length", events)
 
-    def _finish(self, sequence: _Sequence, reason: FinishReason, events: list[EngineEvent]) -> None:
+    def _finish(self, sequence: Running, reason: FinishReason, events: list[EngineEvent]) -> None:
         self._retire(sequence)
         events.append(Finished(job=sequence.job, reason=reason))
 
-    def _retire(self, sequence: _Sequence) -> None:
+    def _retire(self, sequence: Running) -> None:
         """Keep what a job has computed for those that begin like it, and free its row."""
-        self._keep(sequence, exact=False)
-        self._leave(sequence)
+        self._rows.keep(sequence, exact=False)
+        self._rows.leave(sequence)
 
-    def _fail(self, sequence: _Sequence, error: Exception, events: list[EngineEvent]) -> None:
-        self._leave(sequence)
+    def _fail(self, sequence: Running, error: Exception, events: list[EngineEvent]) -> None:
+        self._rows.leave(sequence)
         events.append(Failed(job=sequence.job, error=error))
-
-    # Rows.
-
-    def _join(self, sequence: _Sequence) -> None:
-        """Let a job whose prompt is computed run with the others: in the row behind theirs."""
-        target = len(self._decoding)
-        if sequence.row != target:
-            for other in self._filling.values():
-                if other.row == target:
-                    self._move(other, self._free_rows.popleft())
-            self._free_rows.remove(target)
-            self._move(sequence, target)
-        del self._filling[sequence.job]
-        self._decoding.append(sequence)
-
-    def _leave(self, sequence: _Sequence) -> None:
-        """Free a job's row; among the running ones the last takes its place."""
-        row = sequence.row
-        sequence.row = -1
-        self._model.memory.leave(row, sequence.computed)
-        if self._filling.pop(sequence.job, None) is not None:
-            self._free_rows.append(row)
-            return
-        last = self._decoding.pop()
-        if last is sequence:
-            self._free_rows.append(row)
-            return
-        self._decoding[row] = last
-        self._move(last, row)
-
-    def _move(self, sequence: _Sequence, row: int) -> None:
-        self._model.memory.move(sequence.row, row, sequence.computed)
-        self._free_rows.append(sequence.row)
-        sequence.row = row
 
 
 def _rewritten(layout: Layout) -> bytes | None:
