@@ -57,7 +57,9 @@ def rendered(*plain: dict[str, Any]) -> list[dict[str, Any]]:
             {
                 "role": "assistant",
                 "content": "",
-                "tool_calls": [{"type": "function", "function": {"name": "f", "arguments": "no JSON"}}],
+                "tool_calls": [
+                    {"id": "000000000", "type": "function", "function": {"name": "f", "arguments": "no JSON"}}
+                ],
             },
         ),
         (
@@ -74,6 +76,20 @@ def test_each_kind_of_message_is_what_templates_expect(
     given: dict[str, Any], expected: dict[str, Any]
 ) -> None:
     assert rendered(given) == [expected]
+
+
+def test_a_result_is_told_with_its_calls_name_and_id_in_either_form() -> None:
+    older = {"name": "g", "arguments": "{}"}
+    told = rendered(
+        {"role": "user", "content": "x"},
+        {"role": "assistant", "tool_calls": [CALL]},
+        {"role": "tool", "content": "4", "tool_call_id": "call_1"},
+        {"role": "assistant", "function_call": older},
+        {"role": "function", "content": "5", "name": "g"},
+    )
+    assert told[2] == {"role": "tool", "content": "4", "tool_call_id": "call_1", "name": "f"}
+    assert told[3]["tool_calls"][0]["id"] == "000000003"
+    assert told[4] == {"role": "tool", "content": "5", "tool_call_id": "000000003", "name": "g"}
 
 
 @pytest.mark.parametrize(

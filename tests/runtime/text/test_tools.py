@@ -90,6 +90,15 @@ def test_calls_and_results_reach_the_model_in_their_order(name: str) -> None:
         assert text.count("fine") == 2
 
 
+@pytest.mark.parametrize("name", [name for name in TEMPLATES if name != "broken"])
+def test_the_older_form_reaches_the_model_like_the_newer(name: str) -> None:
+    called = {"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": '{"x": 1}'}}
+    result = {"role": "function", "name": "f", "content": "fine"}
+    text = rendered(name, USER, called, result, functions=[WEATHER])
+    places = [text.index(one) for one in ("How is the weather?", '"x": 1', "fine")]
+    assert places == sorted(places)
+
+
 @pytest.mark.parametrize("name", ["qwen", "mistral", "phi", "roles alone"])
 def test_what_the_model_is_told_is_nothing_without_an_offer(name: str) -> None:
     plain = rendered(name, USER)
@@ -189,7 +198,8 @@ def test_a_marker_that_belongs_to_the_calls_is_not_written_twice() -> None:
 def in_words(markers: CallMarkers) -> str:
     manner = ToolManner(tools="words", arguments="words", results=False)
     function = {"name": "f", "arguments": {"x": 1}}
-    message = {"role": "assistant", "content": "", "tool_calls": [{"type": "function", "function": function}]}
+    call = {"id": "000000000", "type": "function", "function": function}
+    message = {"role": "assistant", "content": "", "tool_calls": [call]}
     (changed,), _ = manner.prepare([message], None, markers)
     return str(changed["content"])
 

@@ -1,7 +1,7 @@
 """A request's messages as the plain dictionaries that chat templates are written for.
 
 Knows: what templates expect: text as one string, `system` for `developer`, `tool` for a function's result, a
-call's arguments as an object.
+call's arguments as an object, and its id and name beside its result.
 Refuses to know: any template, and tokens.
 """
 
@@ -42,10 +42,18 @@ def template_messages(messages: Sequence[ChatMessage]) -> list[dict[str, Any]]:
     Raises:
         ContentError: A part is no text; the path names it.
     """
-    return [_message(message, index) for index, message in enumerate(messages)]
+    names: dict[str, str] = {}
+    """Of the functions called so far, by their calls' ids."""
+    plain = []
+    older_id = ""
+    for index, message in enumerate(messages):
+        if isinstance(message, AssistantMessage) and message.function_call:
+            older_id = f"{index:09}"  # the older form has no ids, but some templates insist on one
+        plain.append(_message(message, index, names, older_id))
+    return plain
 
 
-def _message(message: ChatMessage, index: int) -> dict[str, Any]:
+def _message(message: ChatMessage, index: int, names: dict[str, str], older_id: str) -> dict[str, Any]:
     plain: dict[str, Any] = {"role": message.role, "content": _text(message.content, index)}
     match message:
         case SystemMessage() | UserMessage():
@@ -55,12 +63,16 @@ def _message(message: ChatMessage, index: int) -> dict[str, Any]:
             _add_name(plain, message.name)
         case AssistantMessage():
             _add_name(plain, message.name)
-            _add_calls(plain, message)
+            _add_calls(plain, message, older_id)
+            names.update((call.id, call.function.name) for call in message.tool_calls or ())
         case ToolMessage():
             plain["tool_call_id"] = message.tool_call_id
+            _add_name(plain, names.get(message.tool_call_id))
         case FunctionMessage():
             plain["role"] = "tool"
             _add_name(plain, message.name)
+            if older_id:
+                plain["tool_call_id"] = older_id
     return plain
 
 
@@ -69,7 +81,7 @@ def _add_name(plain: dict[str, Any], name: Maybe[str]) -> None:
         plain["name"] = name
 
 
-def _add_calls(plain: dict[str, Any], message: AssistantMessage) -> None:
+def _add_calls(plain: dict[str, Any], message: AssistantMessage, older_id: str) -> None:
     if message.reasoning_content:
         plain["reasoning_content"] = message.reasoning_content
     calls = [
@@ -77,7 +89,7 @@ def _add_calls(plain: dict[str, Any], message: AssistantMessage) -> None:
         for call in message.tool_calls or ()
     ]
     if message.function_call:
-        calls.append({"type": "function", "function": _function(message.function_call)})
+        calls.append({"id": older_id, "type": "function", "function": _function(message.function_call)})
     if calls:
         plain["tool_calls"] = calls
 

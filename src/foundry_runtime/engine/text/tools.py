@@ -65,7 +65,7 @@ class ToolManner:
         elif self.arguments == "text":
             ready = [_with_arguments_as_text(message) for message in ready]
         if not self.results:
-            ready = _results_in_words(ready, messages)
+            ready = _results_in_words(ready)
         if offer is None:
             return ready, None
         match self.tools:
@@ -155,9 +155,7 @@ def _with_short_ids(message: _Message) -> _Message:
     if "tool_call_id" in changed:
         changed["tool_call_id"] = _short(changed["tool_call_id"])
     if "tool_calls" in changed:
-        changed["tool_calls"] = [
-            {**call, "id": _short(call["id"])} if "id" in call else call for call in changed["tool_calls"]
-        ]
+        changed["tool_calls"] = [{**call, "id": _short(call["id"])} for call in changed["tool_calls"]]
     return changed
 
 
@@ -205,22 +203,15 @@ def _in_markers(text: str, markers: CallMarkers) -> str:
     return f"{markers.begin.removesuffix(markers.keeps)}{markers.between}{text}{end}"
 
 
-def _results_in_words(messages: Sequence[_Message], asked: Sequence[_Message]) -> list[_Message]:
+def _results_in_words(messages: Sequence[_Message]) -> list[_Message]:
     """Results as the user's words; what the user says behind them joins them, so that roles alternate."""
-    names = {
-        _short(call["id"]): call["function"]["name"]
-        for message in asked
-        for call in message.get("tool_calls", ())
-        if "id" in call
-    }
     ready: list[_Message] = []
     behind_result = False
     for message in messages:
         is_result = message["role"] == "tool"
         said = message
         if is_result:
-            name = message.get("name") or names.get(message.get("tool_call_id", ""))
-            what = "The tool's result" if name is None else f"The result of {name}"
+            what = f"The result of {message['name']}" if "name" in message else "The tool's result"
             said = {"role": "user", "content": f"{what}: {message['content']}"}
         if behind_result and said["role"] == "user":
             ready[-1] = {**ready[-1], "content": f"{ready[-1]['content']}\n{said['content']}"}
