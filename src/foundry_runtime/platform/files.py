@@ -10,32 +10,32 @@ import os
 import secrets
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
-from typing import BinaryIO, Final
-
-if sys.platform == "win32":
-    import msvcrt
-else:
-    import fcntl
+from typing import Any, BinaryIO, Final
 
 __all__ = ["flush_folder", "make_private_folder", "try_lock", "write_whole"]
 
 
-def try_lock(file: BinaryIO) -> bool:
+def try_lock(file: BinaryIO, *, system: str = sys.platform) -> bool:
     """Take an open file's lock, unless another process, or another open file of this one, has it.
 
     The lock goes when the file is closed, and with the process, however that ends.
 
     Args:
         file: Open for writing. What it holds does not matter; it must not be deleted while others may wait.
+        system: The operating system, as `sys.platform` names it.
     """
-    if sys.platform == "win32":
-        file.seek(0)
+    # Imported by name, since neither module is there on the other's systems.
+    if system == "win32":
+        msvcrt: Any = import_module("msvcrt")
+        file.seek(0)  # a lock is one of bytes, from where the file stands
         try:
             msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
         except PermissionError:
             return False
     else:
+        fcntl: Any = import_module("fcntl")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

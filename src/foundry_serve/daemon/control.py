@@ -21,7 +21,7 @@ from foundry_proto.codec import encode
 from foundry_proto.errors import RemoteProtocolError
 from foundry_proto.operations.service import CORE_STATUS
 from foundry_runtime.client import Client, ServerFailure
-from foundry_runtime.platform import kill_process, request_stop, start_detached
+from foundry_runtime.platform import kill_process, make_private_folder, request_stop, start_detached
 from foundry_runtime.transport import TransportBroken, TransportClosed
 from foundry_serve.daemon.log import LOG_LIMIT, last_lines, put_away
 from foundry_serve.daemon.state import ServiceFiles, ServiceState
@@ -169,7 +169,7 @@ async def _alone(files: ServiceFiles) -> AsyncIterator[None]:
 
 
 async def _launch(files: ServiceFiles, options: ServeOptions, within: float) -> Started:
-    files.log.parent.mkdir(exist_ok=True)
+    make_private_folder(files.log.parent)
     if files.log.exists() and files.log.stat().st_size >= LOG_LIMIT:
         put_away(files.log)
     with files.log.open("ab") as output:

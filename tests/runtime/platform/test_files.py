@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
-from foundry_runtime.platform import files, flush_folder, make_private_folder, write_whole
+from foundry_runtime.platform import files, flush_folder, make_private_folder, try_lock, write_whole
 
 
 def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
@@ -16,6 +18,35 @@ def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
         write_whole(path, data)
         assert path.read_bytes() == data
     assert list(tmp_path.iterdir()) == [path]
+
+
+class Msvcrt:
+    """Windows' locks of a file's first byte, by the open file that has it."""
+
+    LK_NBLCK = 2
+
+    def __init__(self) -> None:
+        self._held: dict[int, int] = {}
+
+    def locking(self, descriptor: int, mode: int, count: int) -> None:
+        assert (mode, count) == (self.LK_NBLCK, 1)
+        assert os.lseek(descriptor, 0, os.SEEK_CUR) == 0
+        if self._held.setdefault(os.fstat(descriptor).st_ino, descriptor) != descriptor:
+            raise PermissionError(errno.EACCES, "Permission denied")
+
+
+@pytest.mark.parametrize("system", [sys.platform, "win32"])
+def test_one_open_file_at_a_time_has_the_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, system: str
+) -> None:
+    if system != sys.platform:
+        monkeypatch.setitem(sys.modules, "msvcrt", Msvcrt())
+    path = tmp_path / "lock"
+    path.write_bytes(b"what it holds does not matter")
+    with path.open("ab") as first, path.open("ab") as second, (tmp_path / "other").open("ab") as other:
+        assert try_lock(first, system=system)
+        assert not try_lock(second, system=system)
+        assert try_lock(other, system=system)
 
 
 def test_what_cannot_be_written_leaves_the_old(tmp_path: Path) -> None:
