@@ -327,7 +327,7 @@ async def test_what_asks_for_nothing_is_accepted(tiny_home: ModelDirectory) -> N
             "service_tier": "auto",
             "metadata": {"a": "b", "c": [1, None]},
             "user": "",
-            "reasoning_effort": "high",
+            "reasoning_effort": "none",
             "verbosity": {"anything": ["at all"]},
         }
         assert said(await ask(client, **nothing)) == "one two three"

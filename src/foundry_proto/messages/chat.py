@@ -46,6 +46,7 @@ __all__ = [
     "JsonSchemaFormat",
     "LarkGrammarFormat",
     "Penalty",
+    "ReasoningEffort",
     "RefusalPart",
     "RegexFormat",
     "RepetitionPenalty",
@@ -77,6 +78,8 @@ Penalty = Annotated[float, Between(-2, 2)]
 # Choice: no API gives it a range. Beyond this one it is no penalty but a ban.
 RepetitionPenalty = Annotated[float, Between(0.1, 10)]
 """Above 1 it punishes what the prompt or the answer has already; an extra."""
+ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
+"""How much a model that reasons shall think; `none` is not at all."""
 Count = Annotated[int, Between(1, 2**31 - 1)]
 """A number of tokens to generate."""
 
@@ -312,6 +315,8 @@ class ChatCompletionRequest:
     tool_choice: Maybe[Literal["none", "auto", "required"] | NamedToolChoice | AllowedToolsChoice] = ABSENT
     parallel_tool_calls: Maybe[bool] = ABSENT
     response_format: Maybe[ResponseFormat] = ABSENT
+    reasoning_effort: Maybe[ReasoningEffort] = ABSENT
+    """How much a model that reasons shall think."""
     metadata: Maybe[Mapping[str, object]] = ABSENT
     top_k: Maybe[TopK] = ABSENT
     min_p: Maybe[Annotated[float, Between(0, 1)]] = ABSENT

@@ -86,7 +86,10 @@ async def chat_prompt(services: Services, model: LoadedModel, body: ChatCompleti
         Refusal: The messages are not what the model can read, a function must be called that is not offered,
             or the model's chat template failed.
     """
-    return await make_prompt(services, lambda: model.prompts.make_chat(body.messages, offer_of(body)))
+    effort = body.reasoning_effort or None
+    return await make_prompt(
+        services, lambda: model.prompts.make_chat(body.messages, offer_of(body), effort=effort)
+    )
 
 
 def _reading(prompts: PromptMaker, prompt: Prompt, offer: ToolOffer | None) -> Reading:

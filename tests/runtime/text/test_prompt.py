@@ -6,6 +6,7 @@ import json
 from array import array
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -13,6 +14,9 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer as LibraryTokenizer
 
 from foundry_proto.chat.markup import HERMES, Markup
+from foundry_proto.chat.offer import offer_of
+from foundry_proto.messages.chat import ChatCompletionRequest, UserMessage
+from foundry_proto.messages.tools import FunctionDefinition, FunctionTool
 from foundry_runtime.engine.text.prompt import PromptMaker
 from foundry_runtime.engine.text.template import ChatTemplate, ConversationRefused
 from foundry_runtime.engine.text.tokenizer import Tokenizer
@@ -254,3 +258,21 @@ def test_a_model_may_be_given_its_markup(tokenizer: Tokenizer) -> None:
     markup = Markup(reasoning=("<r>", "</r>"))
     assert PromptMaker(tokenizer, template, markup).make(_chat("x")).opens_reasoning
     assert PromptMaker(tokenizer, template).markup == HERMES.markup
+
+
+@pytest.mark.parametrize(
+    ("effort", "written"),
+    [(None, "on on -"), ("none", "off off none"), ("low", "on on low"), ("high", "on on high")],
+)
+def test_how_much_to_think_reaches_the_template(tokenizer: Tokenizer, effort: Any, written: str) -> None:
+    source = (
+        "{{ 'off' if enable_thinking is defined and not enable_thinking else 'on' }} "
+        "{{ 'off' if thinking is defined and not thinking else 'on' }} {{ reasoning_effort | default('-') }}"
+    )
+    maker = _maker(tokenizer, source)
+    assert maker.make(_chat("x"), effort=effort).text == written
+    messages = (UserMessage(role="user", content="x"),)
+    assert maker.make_chat(messages, effort=effort).text == written
+    tools = (FunctionTool(type="function", function=FunctionDefinition(name="f")),)
+    offer = offer_of(ChatCompletionRequest(model="m", messages=messages, tools=tools))
+    assert maker.make_chat(messages, offer, effort=effort).text == written

@@ -22,7 +22,7 @@ from attrs import field, frozen
 from foundry_proto.chat.markup import Markup, find_markup
 from foundry_proto.chat.offer import ToolOffer
 from foundry_proto.jsontext import ContentError
-from foundry_proto.messages.chat import ChatMessage
+from foundry_proto.messages.chat import ChatMessage, ReasoningEffort
 from foundry_runtime.engine.text.messages import template_messages
 from foundry_runtime.engine.text.template import ChatTemplate, ConversationRefused
 from foundry_runtime.engine.text.tokenizer import Tokenizer
@@ -103,7 +103,13 @@ class PromptMaker:
         """What the template does with tools; found out when it is first asked for."""
         return find_manner(self.template)
 
-    def make_chat(self, messages: Sequence[ChatMessage], offer: ToolOffer | None = None) -> Prompt:
+    def make_chat(
+        self,
+        messages: Sequence[ChatMessage],
+        offer: ToolOffer | None = None,
+        *,
+        effort: ReasoningEffort | None = None,
+    ) -> Prompt:
         """Make the prompt of a chat.
 
         Blocks as `make` does.
@@ -111,6 +117,7 @@ class PromptMaker:
         Args:
             messages: As the request has them.
             offer: What the model may call.
+            effort: How much it shall think; `None` leaves it to the template.
 
         Raises:
             ContentError: A part of a message is no text; the path names it.
@@ -119,14 +126,15 @@ class PromptMaker:
         """
         plain = template_messages(messages)
         if offer is None and not any("tool_calls" in one or one["role"] == "tool" for one in plain):
-            return self.make(plain)
-        return self.make(*self.manner.prepare(plain, offer, self.markup.calls[0]))
+            return self.make(plain, effort=effort)
+        return self.make(*self.manner.prepare(plain, offer, self.markup.calls[0]), effort=effort)
 
     def make(
         self,
         messages: Sequence[Message],
         tools: Sequence[Mapping[str, object]] | None = None,
         *,
+        effort: ReasoningEffort | None = None,
         add_generation_prompt: bool = True,
     ) -> Prompt:
         """Render a conversation and encode it.
@@ -137,6 +145,7 @@ class PromptMaker:
         Args:
             messages: The conversation.
             tools: The tools that the model may call, as plain JSON data.
+            effort: How much it shall think; `None` leaves it to the template.
             add_generation_prompt: Whether the prompt ends where the assistant's answer begins.
 
         Raises:
@@ -147,7 +156,9 @@ class PromptMaker:
         if mark:
             messages = cast("Sequence[Message]", self._marked(messages, mark))
             tools = cast("Sequence[Mapping[str, object]] | None", self._marked(tools, mark))
-        text = self.template.render(messages, tools=tools, add_generation_prompt=add_generation_prompt)
+        text = self.template.render(
+            messages, tools=tools, more=_effort(effort), add_generation_prompt=add_generation_prompt
+        )
         text = _whole_characters(text)
         parts = self._special.split(text) if self._special else [text]
         if mark:
@@ -227,6 +238,14 @@ class PromptMaker:
             ids.append(tokenizer.special_tokens[token])
             ids.extend(piece)
         return ids
+
+
+def _effort(effort: ReasoningEffort | None) -> Mapping[str, object]:
+    """What templates look at to know how much the model shall think: each family has its own variable."""
+    if effort is None:
+        return {}
+    thinks = effort != "none"
+    return {"reasoning_effort": effort, "enable_thinking": thinks, "thinking": thinks}
 
 
 def _texts(value: object) -> Iterator[str]:

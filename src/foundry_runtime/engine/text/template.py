@@ -248,6 +248,7 @@ class ChatTemplate:
         messages: Sequence[Mapping[str, object]],
         *,
         tools: Sequence[Mapping[str, object]] | None = None,
+        more: Mapping[str, object] | None = None,
         add_generation_prompt: bool = True,
     ) -> str:
         """Write the conversation as the model was taught to read it.
@@ -255,6 +256,7 @@ class ChatTemplate:
         Args:
             messages: Plain dicts with `role` and `content`, and what else the template knows.
             tools: The tools that the model may call, `None` without any.
+            more: Further variables that some templates look at.
             add_generation_prompt: Whether the text ends where the assistant's answer begins.
 
         Raises:
@@ -269,6 +271,7 @@ class ChatTemplate:
         )
         variables = {
             **self.variables,
+            **(more or {}),
             "messages": messages,
             "tools": tools,
             "documents": None,
