@@ -90,6 +90,8 @@ ANSWER: Final = "The primary colors are:\n\nRed (R)\nBlue (B)\nYellow (Y)"
 # A scripted model counts other tokens; the real one may choose other words on another processor.
 ANY_COUNT: Final = (re.compile(r'_tokens":\d+'), '_tokens":0')
 ANY_LENGTH: Final = (re.compile(r'"(completion|total)_tokens":\d+'), '"some_tokens":0')
+# What earlier programs have left in the cache depends on which of them have run.
+ANY_CACHE: Final = (re.compile(r'"cached_tokens":\d+'), '"cached_tokens":0')
 ANY_WORDS: Final = (re.compile(r'"content":"[^"]+"'), '"content":"some text"')
 
 
@@ -185,9 +187,9 @@ def test_programs_run_and_print_what_the_page_shows(request: pytest.FixtureReque
 def test_programs_run_with_the_real_model(real_pages: Pages, block: Block) -> None:
     need(block)
     printed = real_pages.run(block)
-    assert printed.strip()
+    assert printed.strip() or block.language == "sh"  # an answer may be empty
     if block.output is not None and '"content"' in block.output:
-        check_output(block.output, printed, ANY_WORDS, ANY_LENGTH)
+        check_output(block.output, printed, ANY_WORDS, ANY_LENGTH, ANY_CACHE)
     elif block.output is not None and block.marker == "model":
         check_output(block.output, printed)
 

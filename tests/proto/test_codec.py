@@ -301,7 +301,7 @@ def test_names_are_read_exactly_where_the_class_says_nothing() -> None:
 @pytest.mark.parametrize(
     "value",
     [math.nan, math.inf, "\ud800", {"a": -math.inf}, object(), {1, 2}, Everything(anything=b"bytes")],
-    ids=repr,
+    ids=lambda value: type(value).__name__,
 )
 def test_what_json_cannot_carry_is_misuse(value: object) -> None:
     with pytest.raises(LocalProtocolError, match=r"^encode: expected a value that JSON can carry: .+"):
