@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import anyio
@@ -118,7 +119,7 @@ async def test_a_refusal_says_it_too(tiny_home: ModelDirectory) -> None:
         assert WARNING in head
 
 
-async def test_a_load_says_it_as_well(tiny_home: ModelDirectory) -> None:
+async def test_a_text_completion_and_a_load_say_it_as_well(tiny_home: ModelDirectory) -> None:
     async with scripted_server(tiny_home, available=BOTH) as (server, models):
         folder = models.services[0].catalog.folder(MODEL_ID)
         assert folder is not None
@@ -126,6 +127,10 @@ async def test_a_load_says_it_as_well(tiny_home: ModelDirectory) -> None:
         async with models.pool.lease(folder):
             reply = await ask(transport, "GET", f"/openai/load/{MODEL_ID}?ep=webgpu")
             assert (reply.status, reply.body) == (200, b"")
+            assert f"warning: {reply.headers['warning']}".encode() == WARNING
+            body = json.dumps({"model": MODEL_ID, "prompt": "Hello", "ep": "webgpu"}).encode()
+            reply = await ask(transport, "POST", "/v1/completions", body)
+            assert reply.status == 200
             assert f"warning: {reply.headers['warning']}".encode() == WARNING
         moved = await ask(transport, "GET", f"/openai/load/{MODEL_ID}?ep=webgpu")
         assert (moved.status, "warning" in moved.headers) == (200, False)

@@ -34,7 +34,7 @@ from foundry_serve.generation import (
     stops_of,
 )
 from foundry_serve.handlers.external import relayed
-from foundry_serve.leasing import Refusal, model_for, refusing
+from foundry_serve.leasing import Refusal, model_for, noting_provider, refusing
 from foundry_serve.services import Services
 
 __all__ = ["completions"]
@@ -57,6 +57,7 @@ async def _complete(services: Services, body: TextCompletionRequest, send: Send)
     with refusing():
         shape = shape_of(body)
     async with model_for(services, body.model, ttl=body.ttl or None, ep=body.ep) as model:
+        send = noting_provider(send, model, body.ep)
         sampling = sampling_of(body, model.folder)
         prompts = await make_prompt(services, partial(_prompts, model, body))
         jobs = [
