@@ -27,8 +27,8 @@ from foundry_runtime.engine.genai.binding import Generator, Model, load_library
 from foundry_runtime.engine.genai.engine import session_overlay
 from foundry_runtime.platform import usable_cores
 
-RUNS: Final = 5
-TOKENS: Final = 200
+RUNS: Final = 3
+TOKENS: Final = 150
 LEAST: Final = 0.97
 QUESTION: Final = "Write a long story about the keeper of a lighthouse."
 
