@@ -31,7 +31,7 @@ from foundry_proto.chat.markup import FAMILIES
 from foundry_proto.codec import structure
 from foundry_proto.connection import ClientConnection, Limits
 from foundry_proto.exchange import MAX_QUERY_WORDS
-from foundry_proto.jsontext import MAX_DEPTH, MAX_DIGITS, ContentError, load_json, show
+from foundry_proto.jsontext import MAX_DEPTH, MAX_DIGITS, ContentError, show
 from foundry_proto.messages.chat import MAX_MESSAGES, ChatCompletionRequest
 from foundry_proto.messages.embeddings import MAX_INPUTS, EmbeddingRequest
 from foundry_proto.messages.text_completions import MAX_CHOICES, TextCompletionRequest
@@ -40,6 +40,7 @@ from foundry_proto.operations import ALL, CHAT_COMPLETIONS
 from foundry_proto.wire import describe, field_name, wire_of
 from foundry_runtime.engine.api import Sampling
 from foundry_runtime.engine.text import template
+from foundry_runtime.engine.text.guidance import forms, grammars, patterns, schema
 from foundry_runtime.importers.gguf import import_gguf
 from foundry_runtime.models.directory import ModelDirectory
 from foundry_runtime.models.folder import SearchDefaults
@@ -48,7 +49,6 @@ from foundry_runtime.models.sampling import sampling_for
 from foundry_runtime.server import TimeOuts, serve
 from foundry_runtime.transport import open_tcp_listeners
 from foundry_serve.app import make_application
-from foundry_serve.handlers import chat
 from tests.support.command_tree import command_named, options_of
 from tests.support.pages import (
     BLOCKS,
@@ -72,6 +72,7 @@ from tests.support.transcripts import TRANSCRIPTS
 
 DOCS: Final = ROOT / "docs"
 SERVER_PAGE: Final = DOCS / "server.md"
+STRUCTURED_PAGE: Final = DOCS / "structured-output.md"
 ROUTES_PAGE: Final = DOCS / "routes.md"
 PROGRAMS: Final = [block for blocks in BLOCKS.values() for block in blocks if block.runs]
 
@@ -349,21 +350,30 @@ def test_what_is_left_out_comes_from_where_the_table_says() -> None:
             assert getattr(stated, name) == 0.5, name
 
 
-def test_what_is_not_offered_is_marked_and_the_values_named_are_accepted() -> None:
-    marked = {
-        row[0].strip("`"): re.search(r"\*\*Not offered yet\*\*: only (.*)\.$", row[2])
-        for row in table(SERVER_PAGE, "property")
-        if "**Not offered yet**" in row[2]
-    }
-    assert set(marked) == set(chat._NEUTRAL)
-    least: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "x"}]}
-    for name, only in marked.items():
-        assert only is not None, name
-        values = [load_json(text.encode()) for text in re.findall(r"`([^`]*)`", only[1])]
-        assert values, name
-        for value in values:
-            request = structure(ChatCompletionRequest, {**least, name: value})
-            assert chat._not_offered(request) is None, name
+def quoted(text: str) -> list[str]:
+    return re.findall(r"`([^`]+)`", text)
+
+
+def test_the_keywords_of_schemas_are_all_named_where_they_belong() -> None:
+    rows = {row[0]: row[1] for row in table(STRUCTURED_PAGE, "keyword")}
+    assert sorted(quoted(" ".join(rows))) == sorted(schema.APPLIED)
+    assert quoted(rows["`format`"]) == list(patterns.FORMATS)
+    refused = STRUCTURED_PAGE.read_text("utf-8").partition("and are refused: ")[2].partition(". What")[0]
+    assert sorted(quoted(refused)) == sorted(schema.REFUSED)
+
+
+def test_the_limits_of_forms_are_those_of_the_code() -> None:
+    text = " ".join(STRUCTURED_PAGE.read_text("utf-8").split())
+    for limit in (
+        f"At most {schema.MAX_PROPERTIES} of one object",
+        f"at most {patterns.MAX_PATTERN} characters. |",
+        f"word boundaries, at most {patterns.MAX_PATTERN} characters.",
+        f"A schema may have {schema.MAX_SIZE} schemas and constants together, {schema.MAX_DEPTH} within",
+        f"at most {forms.MAX_LARK} characters, {forms.MAX_RULES} rules and {forms.MAX_GROUPS} opening",
+        f"the last {grammars.MAX_KEPT} are kept",
+        f"A number has at most {grammars.MAX_DIGITS} digits in a row",
+    ):
+        assert limit in text, limit
 
 
 def test_every_route_has_its_row_with_what_it_answers() -> None:

@@ -32,6 +32,7 @@ from foundry_proto.lifecycle import (
     State,
     Unload,
 )
+from foundry_runtime.engine.text.guidance.grammars import Guidance
 from foundry_runtime.engine.text.prompt import PromptMaker
 from foundry_runtime.engine.worker import Worker
 from foundry_runtime.models.folder import ModelFolder
@@ -70,6 +71,12 @@ class LoadedModel:
     prompts: PromptMaker
     provider: str = "cpu"
     """The execution provider that it runs on."""
+    guidance: Guidance = field(init=False)
+    """What makes it answer in a form that is asked for."""
+
+    @guidance.default
+    def _guidance(self) -> Guidance:
+        return Guidance(self.prompts.tokenizer, end_ids=self.folder.end_ids, rows=self.folder.vocab_size)
 
     def text_stream(self, stop: Sequence[str], shown: Collection[str] = ()) -> TextStream:
         """Begin to read the tokens of one job as text.
