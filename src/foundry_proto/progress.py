@@ -83,6 +83,8 @@ _MOST: Final = 0.9
 """Seconds without an update: whoever looks every tenth of a second sends one each second."""
 _NEARLY: Final = 0.999
 """The most that is told before the end, which alone says that all is done."""
+_DIGITS: Final = 5
+"""Of a fraction: as many as a percentage with three decimals has."""
 
 
 @define
@@ -107,7 +109,8 @@ class ProgressPace:
         Returns:
             The update to send; `None` while there is none.
         """
-        progress = Progress(file=file, fraction=max(self._told.fraction, min(fraction, _NEARLY)))
+        fraction = round(min(fraction, _NEARLY), _DIGITS)
+        progress = Progress(file=file, fraction=max(self._told.fraction, fraction))
         silence = None if self._told_at is None else now - self._told_at
         if silence is not None and silence < (_LEAST if progress != self._told else _MOST):
             return None

@@ -37,20 +37,11 @@ class _Bar(Progress):
 
 @contextmanager
 def progress_bar() -> Iterator[Callable[[str, float], None]]:
-    """Show a bar; gives the function that moves it: (what is worked on, fraction done from 0 to 1)."""
+    """Show a bar; gives the function that moves it: (what is worked on, fraction of all that is done)."""
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     with _Bar(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as progress:
         task = progress.add_task("", total=1.0)
-        current = ""
-
-        def move(what: str, fraction: float) -> None:
-            nonlocal current
-            if what != current:
-                current = what
-                progress.reset(task, description=what)
-            progress.update(task, completed=fraction)
-
-        yield move
+        yield lambda what, fraction: progress.update(task, description=what, completed=fraction)
 
 
 def show_table(
