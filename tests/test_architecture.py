@@ -36,10 +36,12 @@ RULES: Final = {
 PURE: Final = {
     "__future__",
     "base64",
+    "bisect",
     "codecs",
     "collections.abc",
     "decimal",
     "enum",
+    "hashlib",
     "http",
     "itertools",
     "json",

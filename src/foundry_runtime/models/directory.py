@@ -9,14 +9,13 @@ Refuses to know: how models get there, what else they are called (`catalog.py`),
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Final
 
 from attrs import frozen
 
 from foundry_proto.catalog import same_model
+from foundry_proto.paths import is_file_name
 from foundry_runtime.models.folder import IDENTITY_FILE, UNFINISHED_FILE, ModelFolder, read_name
 from foundry_runtime.models.settings import read_models_folder
 
@@ -159,16 +158,5 @@ def _folder_name(model_id: str) -> str:
     return f"{name}-{version}" if colon else model_id
 
 
-_FORBIDDEN: Final = frozenset('/\\:*?"<>|')
-_DEVICES: Final = re.compile(r"(con|prn|aux|nul|(com|lpt)[0-9¹²³])(\..*)?", re.IGNORECASE | re.DOTALL)
-"""What Windows takes for a device, whatever follows the dot."""
-
-
 def _may_name_a_folder(segment: str) -> bool:
-    return (
-        bool(segment)
-        and segment == segment.strip(" .")
-        and segment.isprintable()
-        and _FORBIDDEN.isdisjoint(segment)
-        and not _DEVICES.fullmatch(segment)
-    )
+    return is_file_name(segment) and not segment.startswith(".")  # which would hide it

@@ -18,6 +18,7 @@ from urllib.parse import unquote, urlsplit
 
 from attrs import evolve, field, frozen
 
+from foundry_proto.paths import split_path
 from foundry_runtime.download.sources.api import DownloadFailed, Place, WantedModel
 from foundry_runtime.download.work import Progress, Work, run_work
 from foundry_runtime.models.folder import CONFIG_FILE, UNFINISHED_FILE
@@ -100,10 +101,10 @@ def _within(folder: Path, path: str) -> Path:
     Raises:
         DownloadFailed: It leads elsewhere.
     """
-    parts = path.replace("\\", "/").split("/")
-    if ".." in parts or PurePosixPath(path).is_absolute() or PureWindowsPath(path).drive:
+    names = split_path(path)
+    if names is None:
         raise DownloadFailed(f"Path: expected a path below {folder}, got {path}")
-    return folder.joinpath(*parts)
+    return folder.joinpath(*names)
 
 
 def _copy_folder(source: Path, place: Place, chunk: int, work: Work) -> None:
