@@ -10,15 +10,17 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from typing import Any
+from typing import Any, Literal
 
 import openai
+import pydantic
 
 MODEL = "smollm2-135m"
 COLORS = [{"role": "user", "content": "Name three primary colors"}]
 LETTERS = [{"role": "user", "content": "Say hello in Russian, Greek and Japanese."}]
 STORY = "Once upon a time, in a small village"
 GREEDY: dict[str, Any] = {"model": MODEL, "temperature": 0, "max_tokens": 48}
+CLOCK: dict[str, Any] = {"type": "function", "function": {"name": "get_time", "description": "The time"}}
 SEEDED: dict[str, Any] = {"model": MODEL, "temperature": 1, "seed": 7, "max_tokens": 12, "n": 2}
 
 
@@ -61,6 +63,60 @@ def logprobs(completion: Any) -> dict[str, Any]:
     }
 
 
+def message(completion: Any) -> dict[str, Any]:
+    choice = completion.choices[0]
+    dumped: dict[str, Any] = choice.message.model_dump(exclude_none=True)
+    return {**dumped, "finish_reason": choice.finish_reason, "content": choice.message.content}
+
+
+def call_of(streamed: list[Any]) -> dict[str, Any]:
+    """The first call of a stream, added up as OpenAI's own examples do it."""
+    call: dict[str, Any] = {"id": "", "name": "", "arguments": "", "indexes": []}
+    for chunk in streamed:
+        for delta in chunk.choices[0].delta.tool_calls or ():
+            call["indexes"].append(delta.index)
+            call["id"] += delta.id or ""
+            call["name"] += delta.function.name or ""
+            call["arguments"] += delta.function.arguments or ""
+    return {**call, "finish_reason": streamed[-1].choices[0].finish_reason}
+
+
+class GetWeather(pydantic.BaseModel):
+    city: str
+    unit: Literal["celsius", "fahrenheit"]
+
+
+def tools(client: Any) -> dict[str, Any]:
+    create: Any = client.chat.completions.create
+    weather = openai.pydantic_function_tool(GetWeather, name="get_weather", description="The weather")
+    asked: dict[str, Any] = {
+        **GREEDY,
+        "max_tokens": 96,
+        "messages": [{"role": "user", "content": "How is the weather in Oslo?"}],
+    }
+    both = {"tools": [weather, CLOCK], "tool_choice": "required"}
+    required = create(**asked, **both)
+    call = required.choices[0].message.tool_calls[0]
+    result = {"role": "tool", "tool_call_id": call.id, "content": "12 degrees"}
+    history = [*asked["messages"], required.choices[0].message, result]
+    with client.chat.completions.stream(**asked, **both) as stream:
+        events = [event.type for event in stream]
+        parsed = stream.get_final_completion().choices[0].message.tool_calls[0].function
+    named = {"type": "function", "function": {"name": "get_time"}}
+    older = {"functions": [CLOCK["function"]], "function_call": {"name": "get_time"}}
+    return {
+        "required": message(required),
+        "streamed": call_of(list(create(**asked, **both, stream=True))),
+        "events": [event for event in events if event.startswith("tool_calls")],
+        "parsed": [type(parsed.parsed_arguments).__name__, parsed.name],
+        "named": message(create(**asked, tools=both["tools"], tool_choice=named)),
+        "older": message(create(**asked, **older)),
+        "none": message(create(**asked, tools=both["tools"], tool_choice="none")),
+        "plain": message(create(**asked)),
+        "answer": message(create(**{**asked, "messages": history}, tools=both["tools"])),
+    }
+
+
 def synchronous(base_url: str) -> dict[str, Any]:
     with openai.OpenAI(base_url=base_url, api_key="none", max_retries=0) as client:
         create: Any = client.chat.completions.create  # types would only differ between the releases
@@ -74,6 +130,7 @@ def synchronous(base_url: str) -> dict[str, Any]:
             "both_limits": whole(create(messages=COLORS, **GREEDY, max_completion_tokens=5)),
             "again": whole(create(messages=LETTERS, **GREEDY)),
             "seeded": [choices(create(messages=COLORS, **SEEDED)) for _ in range(2)],
+            "tools": tools(client),
             "logprobs": logprobs(create(messages=LETTERS, **GREEDY, logprobs=True, top_logprobs=2)),
         }
         story: dict[str, Any] = {**GREEDY, "prompt": STORY, "max_tokens": 16}

@@ -143,6 +143,48 @@ def test_a_text_goes_on_alike_in_both_forms_and_at_temperature_0_by_its_likelies
     assert "village" not in choice["text"][:8]  # it goes on, and does not begin again
 
 
+def valid(name: str, arguments: str) -> bool:
+    plain = json.loads(arguments)
+    if name == "get_time":
+        return bool(plain == {})
+    return isinstance(plain["city"], str) and plain["unit"] in ("celsius", "fahrenheit") and len(plain) == 2
+
+
+def test_where_it_must_the_model_calls_with_valid_arguments(report: dict[str, Any]) -> None:
+    told = report["sync"]["tools"]
+    required = told["required"]
+    (call,) = required["tool_calls"]
+    assert re.fullmatch(r"call_[A-Za-z0-9]{9}", call["id"])
+    assert valid(call["function"]["name"], call["function"]["arguments"])
+    assert (required["content"], required["finish_reason"]) == (None, "tool_calls")
+    (named,) = told["named"]["tool_calls"]
+    assert (named["function"]["name"], json.loads(named["function"]["arguments"])) == ("get_time", {})
+
+
+def test_streamed_calls_add_up_by_hand_and_by_the_clients_helper(report: dict[str, Any]) -> None:
+    told = report["sync"]["tools"]
+    streamed, (call,) = told["streamed"], told["required"]["tool_calls"]
+    assert {name: streamed[name] for name in ("name", "arguments")} == call["function"]
+    assert streamed["indexes"] == [0]
+    assert streamed["finish_reason"] == "tool_calls"
+    assert re.fullmatch(r"call_[A-Za-z0-9]{9}", streamed["id"])
+    assert told["events"] == ["tool_calls.function.arguments.delta", "tool_calls.function.arguments.done"]
+    assert told["parsed"] in (["GetWeather", "get_weather"], ["dict", "get_time"], ["NoneType", "get_time"])
+
+
+def test_the_older_form_is_answered_in_the_older_form(report: dict[str, Any]) -> None:
+    older = report["sync"]["tools"]["older"]
+    assert older["function_call"] == {"name": "get_time", "arguments": "{}"}
+    assert (older["content"], older["finish_reason"]) == (None, "function_call")
+
+
+def test_without_a_choice_there_is_no_call(report: dict[str, Any]) -> None:
+    told = report["sync"]["tools"]
+    assert "tool_calls" not in told["none"]
+    assert told["none"] == told["plain"]
+    assert told["answer"]["content"] or told["answer"].get("tool_calls")
+
+
 def test_errors_are_the_clients_own_kinds(report: dict[str, Any]) -> None:
     assert report["sync"]["errors"] == {
         "not_found": ["NotFoundError", 404, "model", "model_not_found"],

@@ -248,16 +248,25 @@ async def test_a_call_that_is_required_is_made_in_each_familys_way(
     assert (choice.finish_reason, choice.message.content) == ("tool_calls", None)
 
 
-async def test_a_required_call_is_any_of_the_tools_and_may_be_several(families_home: ModelDirectory) -> None:
+@pytest.mark.parametrize(
+    ("model", "more", "count"),
+    [
+        ("qwen", {}, 2),
+        ("words", {"parallel_tool_calls": True}, 2),
+        ("words", {}, 1),  # which was never taught to call tools, and would go on calling
+        ("qwen", {"parallel_tool_calls": False}, 1),
+    ],
+)
+async def test_a_required_call_is_any_of_the_tools_and_may_be_several(
+    families_home: ModelDirectory, model: str, more: dict[str, Any], count: int
+) -> None:
     first = '<tool_call>\n{"name": "get \\"time\\"", "arguments": {}}\n</tool_call>'
     second = '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Oslo", "days": 7}}\n</tool_call>'
     calls = [('get "time"', {}), ("get_weather", {"city": "Oslo", "days": 7})]
     text = f"{first}\n{second}"
-    several = await answer(families_home, text, tools=TOOLS, tool_choice="required")
-    assert calls_of(several) == calls
-    single = await answer(families_home, text, tools=TOOLS, tool_choice="required", parallel_tool_calls=False)
-    assert calls_of(single) == calls[:1]
-    assert single.finish_reason == "tool_calls"
+    choice = await answer(families_home, text, model, tools=TOOLS, tool_choice="required", **more)
+    assert calls_of(choice) == calls[:count]
+    assert choice.finish_reason == "tool_calls"
 
 
 async def test_a_function_that_is_named_in_the_older_form_is_called(families_home: ModelDirectory) -> None:

@@ -93,7 +93,14 @@ def _prompt_and_grammar(
     model: LoadedModel, body: ChatCompletionRequest, offer: ToolOffer | None
 ) -> tuple[Prompt, Grammar | None]:
     prompt = _prompt(model, body, offer)
-    form = form_for(body, markup=model.prompts.markup, offer=offer, opens_reasoning=prompt.opens_reasoning)
+    prompts = model.prompts
+    form = form_for(
+        body,
+        markup=prompts.markup,
+        offer=offer,
+        opens_reasoning=prompt.opens_reasoning,
+        knows_tools=offer is None or prompts.manner.tools != "words",
+    )
     return prompt, None if form is None else model.guidance.compile(form)
 
 

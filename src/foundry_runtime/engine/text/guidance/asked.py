@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, assert_never
+from typing import Any, Final, assert_never
+
+from attrs import evolve
 
 from foundry_proto.chat.markup import CallMarkers, Markup
 from foundry_proto.chat.offer import ToolOffer
@@ -23,7 +25,7 @@ from foundry_proto.messages.chat import (
     ResponseFormat,
     TextFormat,
 )
-from foundry_proto.messages.tools import FunctionDefinition, FunctionTool
+from foundry_proto.messages.tools import FunctionDefinition
 from foundry_runtime.engine.text.guidance._documents import Path
 from foundry_runtime.engine.text.guidance.forms import (
     ANY_OBJECT,
@@ -39,11 +41,20 @@ from foundry_runtime.engine.text.guidance.forms import (
     Then,
 )
 
-__all__ = ["calls_form", "form_for", "response_form"]
+__all__ = ["MOST_CALLS", "calls_form", "form_for", "response_form"]
+
+
+MOST_CALLS: Final = 16
+"""Most calls of an answer that must call. Where it may, a small model goes on for ever."""
 
 
 def form_for(
-    request: ChatCompletionRequest, *, markup: Markup, offer: ToolOffer | None, opens_reasoning: bool
+    request: ChatCompletionRequest,
+    *,
+    markup: Markup,
+    offer: ToolOffer | None,
+    opens_reasoning: bool,
+    knows_tools: bool = True,
 ) -> Form | None:
     """Find the form that an answer must have.
 
@@ -52,6 +63,8 @@ def form_for(
         markup: The model's markers.
         offer: What it may call.
         opens_reasoning: Whether the prompt has opened reasoning already.
+        knows_tools: Whether the model was taught to call tools. Choice: one that was not, and so repeats
+            itself, must make one call, unless the request says that it may make several.
 
     Returns:
         The form; `None` where the answer is free.
@@ -59,6 +72,8 @@ def form_for(
     Raises:
         ContentError: A function's parameters are not those of a function.
     """
+    if offer is not None and not knows_tools and not request.parallel_tool_calls:
+        offer = evolve(offer, several=offer.several and not offer.must_call)
     form = _answer(request, markup, offer)
     if form is None or markup.reasoning is None:
         return form
@@ -88,20 +103,20 @@ def response_form(asked: ResponseFormat) -> Form | None:
             assert_never(asked)
 
 
-def calls_form(markup: Markup, offer: ToolOffer, paths: Mapping[str, Path]) -> Form:
+def calls_form(markup: Markup, offer: ToolOffer) -> Form:
     """One or more calls of the functions offered, as the model's family writes them.
 
     Args:
         markup: The model's markers; the first kind of calls is written.
         offer: The functions.
-        paths: Where each function's parameters stand in the request, by its name.
 
     Raises:
         ContentError: A function's parameters are not those of a function.
     """
     markers = markup.calls[0]
-    most = None if offer.several else 1
-    calls = OneOf(tuple(_call(function, markers, paths[function.name]) for function in offer.functions))
+    most = MOST_CALLS if offer.several else 1
+    described = zip(offer.functions, offer.paths, strict=True)
+    calls = OneOf(tuple(_call(function, markers, (*path, "parameters")) for function, path in described))
     if markup.bare:
         return Repeated(form=calls, least=1, most=most, between="; ")
     begin, end = (Marker(markers.begin),), () if markers.end is None else (Marker(markers.end),)
@@ -122,7 +137,7 @@ def _answer(request: ChatCompletionRequest, markup: Markup, offer: ToolOffer | N
     strict = any(function.strict is True for function in offer.functions)
     if not offer.must_call and content is None and not strict:
         return None
-    calls = calls_form(markup, offer, _paths(request))
+    calls = calls_form(markup, offer)
     if offer.must_call:
         return calls
     if content is not None:
@@ -133,7 +148,7 @@ def _answer(request: ChatCompletionRequest, markup: Markup, offer: ToolOffer | N
 def _text_or(calls: Form, markup: Markup) -> Form:
     """Text in which nothing begins as calls do and goes on otherwise."""
     if markup.bare:
-        return OneOf((calls, Text()))
+        return OneOf((calls, _NO_OBJECT))
     begin = markup.calls[0].begin
     match calls:
         case Repeated(form=Then(forms=(Marker(), *rest))) | Then(forms=(Marker(), *rest)):
@@ -142,18 +157,8 @@ def _text_or(calls: Form, markup: Markup) -> Form:
     raise AssertionError("calls begin with their marker")
 
 
-def _paths(request: ChatCompletionRequest) -> dict[str, Path]:
-    if isinstance(request.tools, FunctionTool):
-        return {request.tools.function.name: ("tools", "function", "parameters")}
-    if request.tools:
-        return {
-            tool.function.name: ("tools", index, "function", "parameters")
-            for index, tool in enumerate(request.tools)
-        }
-    return {
-        function.name: ("functions", index, "parameters")
-        for index, function in enumerate(request.functions or ())
-    }
+_NO_OBJECT: Final = Regex(r"(?s:\s*([^\s{].*)?)")
+"""Text that is not what a bare call begins like."""
 
 
 def _call(function: FunctionDefinition, markers: CallMarkers, path: Path) -> Form:
