@@ -8,6 +8,7 @@ Prints one JSON object: the client's version, and what each of its calls gave.
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import json
 import sys
 from typing import Any, Literal
@@ -117,6 +118,24 @@ def tools(client: Any) -> dict[str, Any]:
     }
 
 
+def structured(client: Any) -> dict[str, Any]:
+    """What programs make of an answer with a class of theirs: the client's own helper, and instructor."""
+    asked: dict[str, Any] = {
+        **GREEDY,
+        "messages": [{"role": "user", "content": "How is the weather in Oslo, in celsius?"}],
+    }
+    completion = client.chat.completions.parse(**asked, response_format=GetWeather)
+    made = {"parse": completion.choices[0].message.parsed}
+    if importlib.util.find_spec("instructor"):  # where it was installed beside the client
+        import instructor  # noqa: PLC0415
+
+        for mode in (instructor.Mode.TOOLS, instructor.Mode.JSON_SCHEMA):
+            helper: Any = instructor.from_openai(client, mode=mode)
+            create = helper.chat.completions.create
+            made[mode.name] = create(**asked, response_model=GetWeather, max_retries=0)
+    return {name: [type(one).__name__, one.unit] for name, one in made.items()}
+
+
 def synchronous(base_url: str) -> dict[str, Any]:
     with openai.OpenAI(base_url=base_url, api_key="none", max_retries=0) as client:
         create: Any = client.chat.completions.create  # types would only differ between the releases
@@ -131,6 +150,7 @@ def synchronous(base_url: str) -> dict[str, Any]:
             "again": whole(create(messages=LETTERS, **GREEDY)),
             "seeded": [choices(create(messages=COLORS, **SEEDED)) for _ in range(2)],
             "tools": tools(client),
+            "structured": structured(client),
             "logprobs": logprobs(create(messages=LETTERS, **GREEDY, logprobs=True, top_logprobs=2)),
         }
         story: dict[str, Any] = {**GREEDY, "prompt": STORY, "max_tokens": 16}

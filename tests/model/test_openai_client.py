@@ -172,6 +172,15 @@ def test_streamed_calls_add_up_by_hand_and_by_the_clients_helper(report: dict[st
     assert told["parsed"] in (["GetWeather", "get_weather"], ["dict", "get_time"], ["NoneType", "get_time"])
 
 
+def test_an_answer_is_an_instance_of_the_programs_own_class(report: dict[str, Any]) -> None:
+    made = report["sync"]["structured"]
+    newest = not report["version"].startswith("1.")
+    assert set(made) == {"parse", *(("TOOLS", "JSON_SCHEMA") if newest else ())}
+    for kind, unit in made.values():
+        assert kind == "GetWeather"
+        assert unit in ("celsius", "fahrenheit")
+
+
 def test_the_older_form_is_answered_in_the_older_form(report: dict[str, Any]) -> None:
     older = report["sync"]["tools"]["older"]
     assert older["function_call"] == {"name": "get_time", "arguments": "{}"}
