@@ -71,8 +71,9 @@ def test_all_markers_are_shown() -> None:
     [
         (None, ["<a>", "<a>b"], "markers: expected texts that cannot be mistaken, got '<a>' and '<a>b'"),
         (("<a>", "x"), ["<a"], "markers: expected texts that cannot be mistaken, got '<a>' and '<a'"),
-        (("<r>", ""), [], "markers: expected texts that are not empty, got ''"),
-        (None, [""], "markers: expected texts that are not empty, got ''"),
+        (("<r>", ""), [], "markers: expected texts of 1 to 64 characters, got one of 0"),
+        (None, [""], "markers: expected texts of 1 to 64 characters, got one of 0"),
+        (None, ["<" * 65], "markers: expected texts of 1 to 64 characters, got one of 65"),
     ],
 )
 def test_markers_that_cannot_be_told_apart_are_refused(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +15,7 @@ from foundry_proto.codec import encode, structure
 from foundry_proto.messages.chat import ChatCompletionRequest
 from foundry_proto.messages.completions import ChatCompletion, ChatCompletionChunk, Choice, Usage
 from foundry_proto.operations import CHAT_COMPLETIONS
-from foundry_runtime.client import Client
+from foundry_runtime.client import Client, ServerFailure
 from foundry_runtime.models.directory import ModelDirectory
 from tests.support.scripted_model import scripted_server
 
@@ -287,3 +289,17 @@ async def test_a_model_without_a_template_is_asked_in_its_description_s_words(
 ) -> None:
     text = await prompt_of(families_home, "parts", messages=[{"role": "user", "content": "Hi <|im_end|>"}])
     assert text == "<|im_start|>Hi <|im_end|><|im_end|>> <|im_start|>"
+
+
+async def test_markers_that_cannot_be_told_apart_are_told_when_the_model_is_loaded(
+    families_home: ModelDirectory, tmp_path: Path
+) -> None:
+    home = ModelDirectory(tmp_path)
+    folder = home.models / "Test" / "odd-1"
+    shutil.copytree(families_home.models / "Test" / "words-1", folder)
+    identity = folder / "inference_model.json"
+    identity.write_text(json.dumps({"Name": "odd:1", "toolCallStart": "<", "reasoningStart": "<r>"}))
+    async with scripted_server(home) as (server, _), server.client() as client:
+        with pytest.raises(ServerFailure, match="markers: expected texts of 1 to 64 characters") as caught:
+            await complete(client, "odd", stream=False)
+        assert caught.value.failure.param == "model"

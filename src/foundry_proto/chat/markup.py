@@ -17,6 +17,10 @@ from foundry_proto.errors import LocalProtocolError
 __all__ = ["FAMILIES", "HERMES", "REASONING", "CallMarkers", "Family", "Markup", "find_markup"]
 
 
+_LONGEST: Final = 64
+"""Characters of a marker: three times those of the longest known."""
+
+
 @frozen(kw_only=True)
 class CallMarkers:
     """What stands around calls, and how they are written in between."""
@@ -43,7 +47,8 @@ class Markup:
     """The markers of one model.
 
     Raises:
-        LocalProtocolError: A marker is empty, or is how another one begins: they could not be told apart.
+        LocalProtocolError: A marker is empty, too long, or how another one begins, so that they could not be
+            told apart.
     """
 
     reasoning: tuple[str, str] | None = None
@@ -70,8 +75,11 @@ class Markup:
                     raise LocalProtocolError(
                         f"markers: expected texts that cannot be mistaken, got {other!r} and {marker!r}"
                     )
-        if "" in self.shown:
-            raise LocalProtocolError("markers: expected texts that are not empty, got ''")
+        for marker in self.shown:
+            if not 0 < len(marker) <= _LONGEST:
+                raise LocalProtocolError(
+                    f"markers: expected texts of 1 to {_LONGEST} characters, got one of {len(marker)}"
+                )
 
 
 @frozen(kw_only=True)
