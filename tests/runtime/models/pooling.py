@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import anyio
@@ -62,7 +63,10 @@ class Shells:
             raise self.failures.pop(0)
         worker = cast("Any", _Worker(folder.id, self))
         return LoadedModel(
-            folder=folder, worker=worker, prompts=cast("Any", None), provider=provider or "cpu"
+            folder=folder,
+            worker=worker,
+            prompts=cast("Any", SimpleNamespace(tokenizer=None)),
+            provider=provider or "cpu",
         )
 
 
