@@ -38,6 +38,8 @@ RUNTIMES = ("asyncio", "trio")
 IDLE = "idle, the control"
 PREFILL = "prefill, 512 tokens"
 DECODE = "decode, 64 tokens"
+FIRST_FORM = "first answer with a form"
+SMALL = (FIRST_FORM, PREFILL, DECODE)
 # The library's parser of `tokenizer.json` holds the interpreter lock.
 TOKENIZER = "tokenizer load"
 LIMITS = {IDLE: None, TOKENIZER: 150.0}
@@ -57,7 +59,9 @@ def requests(model: str, prompt: str) -> dict[str, bytes]:
         function = {"name": "f", "parameters": {"enum": members}}
         return chat_request(model, [story], tools=[{"type": "function", "function": function}], max_tokens=1)
 
+    form = {"type": "json_schema", "json_schema": {"name": "a", "schema": {"enum": ["one", "two"]}}}
     return {
+        FIRST_FORM: chat_request(model, [story], response_format=form),
         PREFILL: chat_request(model, [user(prompt)], max_tokens=1),
         DECODE: chat_request(model, [story], max_tokens=64, temperature=0, stream=True),
         "1 MB body: one text": chat_request(model, [user(_SENTENCE * 11_800)], max_tokens=1),
@@ -80,7 +84,7 @@ def run_once(home: Path, runtime: str, model: str, prompt: str) -> dict[str, flo
         first = connection.chat(chat_request(model, [user("Hello.")], max_tokens=1))
         sleep(PAUSE)
         for phase, request in requests(model, prompt).items():
-            reply = connection.chat(request, expect=(200,) if phase in (PREFILL, DECODE) else (200, 400))
+            reply = connection.chat(request, expect=(200,) if phase in SMALL else (200, 400))
             begin = reply.first if phase == DECODE else reply.sent
             windows[phase] = (begin, reply.end + PAUSE)
             sleep(PAUSE)

@@ -1,6 +1,6 @@
 """Runs every benchmark, one after the other, and keeps their results in `benchmarks/results`.
 
-Run: `python benchmarks/run_all.py`, on a machine that does nothing else; it takes about four minutes. Each
+Run: `python benchmarks/run_all.py`, on a machine that does nothing else; it takes about five minutes. Each
 benchmark's table goes to `DATE-NAME.md` and its figures to `DATE-NAME.json`. The exit status is 1 when one of
 them missed a limit or failed.
 """
@@ -17,7 +17,7 @@ from time import perf_counter
 from _common import HERE, model_options
 
 WITHOUT_MODEL = ("chunk_encoding", "sse_decode")
-WITH_MODEL = ("memory", "unloading", "loop_stall", "sampling", "stepping", "generation")
+WITH_MODEL = ("memory", "unloading", "loop_stall", "sampling", "guidance", "stepping", "generation")
 
 
 def run(name: str, options: list[str], results: Path) -> int:

@@ -40,7 +40,7 @@ from foundry_proto.operations import ALL, CHAT_COMPLETIONS
 from foundry_proto.wire import describe, field_name, wire_of
 from foundry_runtime.engine.api import Sampling
 from foundry_runtime.engine.text import template
-from foundry_runtime.engine.text.guidance import forms, grammars, patterns, schema
+from foundry_runtime.engine.text.guidance import asked, forms, grammars, patterns, schema
 from foundry_runtime.importers.gguf import import_gguf
 from foundry_runtime.models.directory import ModelDirectory
 from foundry_runtime.models.folder import SearchDefaults
@@ -371,6 +371,7 @@ def test_the_limits_of_forms_are_those_of_the_code() -> None:
         f"A schema may have {schema.MAX_SIZE} schemas and constants together, {schema.MAX_DEPTH} within",
         f"at most {forms.MAX_LARK} characters, {forms.MAX_RULES} rules and {forms.MAX_GROUPS} opening",
         f"the last {grammars.MAX_KEPT} are kept",
+        f"at most {asked.MOST_CALLS} calls",
         f"A number has at most {grammars.MAX_DIGITS} digits in a row",
     ):
         assert limit in text, limit

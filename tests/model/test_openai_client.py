@@ -8,7 +8,6 @@ import re
 import subprocess
 import sys
 import venv
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,22 +17,6 @@ PROGRAM = Path(__file__).with_name("openai_program.py")
 LAST_1X = "openai==1.109.1"
 
 pytestmark = [pytest.mark.model, pytest.mark.client]
-
-
-@pytest.fixture(scope="module", params=["asyncio", "trio"])
-def base_url(request: pytest.FixtureRequest, default_home: Path) -> Iterator[str]:
-    """`foundry serve` in a process of its own."""
-    command = [sys.executable, "-m", "foundry_serve", "serve", "--port", "0", "--runtime", request.param]
-    environment = {**os.environ, "FOUNDRY_HOME": str(default_home), "PYTHONUTF8": "1"}
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as server:
-        try:
-            assert server.stdout is not None
-            announced = re.search(r"http://127\.0\.0\.1:\d+/", server.stdout.readline())
-            assert announced
-            yield f"{announced[0]}v1"
-        finally:
-            server.terminate()
-            assert server.wait(10) == 0
 
 
 @pytest.fixture(scope="session")

@@ -73,10 +73,11 @@ def test_the_end_tokens_are_all_allowed_where_the_text_is_whole_and_none_before(
 
 
 def test_rows_beyond_the_tokenizers_tokens_are_never_allowed(each: Walker) -> None:
-    guide = each.guidance.compile(ANY_TEXT).begin()
-    logits = np.zeros(each.rows + 5, dtype=np.float32)
-    guide.constrain(logits)
-    assert np.isneginf(logits[-EXTRA_ROWS - 5 :]).all()
+    for form in (ANY_TEXT, Lark("start: <[*]>"), Lark('start: " " <[^0]>')):
+        logits = np.zeros(each.rows + 5, dtype=np.float32)
+        each.guidance.compile(form).begin().constrain(logits)
+        assert np.isneginf(logits[-EXTRA_ROWS - 5 :]).all()
+        assert np.isfinite(logits).any()
 
 
 def test_logits_may_be_fewer_than_the_tokenizers_tokens(walker: Walker) -> None:

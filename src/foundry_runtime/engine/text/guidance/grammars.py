@@ -151,6 +151,8 @@ class _Tokens:
         for token, name in names.items():
             known[token] = _MARK + name.encode()
         self.vocabulary = Vocabulary(load_library(), known, ends)
+        self._usable = self._words(token for token, text in enumerate(known) if text)
+        """A grammar may name others by their numbers."""
         self.digits = self._words(token for token, text in enumerate(known) if text[:1].isdigit())
         self.no_number = self._words(token for token, text in enumerate(known) if _IN_TEXT.match(text))
         """Those of which one is allowed where digits are part of a text or an id, and none in a number."""
@@ -162,7 +164,8 @@ class _Tokens:
 
     def forbid(self, allowed: _Words, logits: _Floats) -> None:
         """Make `-inf` of what is not allowed, in place."""
-        bits = np.unpackbits(allowed.view(np.uint8), bitorder="little", count=len(self.texts))
+        usable = allowed & self._usable
+        bits = np.unpackbits(usable.view(np.uint8), bitorder="little", count=len(self.texts))
         if self._twins is not None:
             twins, begins, sizes = self._twins
             bits[twins] = np.repeat(np.maximum.reduceat(bits[twins], begins), sizes)
