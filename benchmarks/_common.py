@@ -35,7 +35,16 @@ from foundry_runtime.models.folder import ModelFolder
 HERE: Final = Path(__file__).resolve().parent
 DEFAULT_MODEL: Final = "smollm2-135m"
 _LAST_CHUNK: Final = b"\r\n0\r\n\r\n"
-_PACKAGES: Final = ("onnxruntime-genai", "onnxruntime", "tokenizers", "numpy", "anyio", "trio", "h11")
+_PACKAGES: Final = (
+    "onnxruntime-genai",
+    "onnxruntime",
+    "tokenizers",
+    "llguidance",
+    "numpy",
+    "anyio",
+    "trio",
+    "h11",
+)
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:

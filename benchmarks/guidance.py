@@ -118,7 +118,7 @@ def main() -> int:
 
     def add(what: str, rows: int, seconds: Sequence[float]) -> None:
         milliseconds = [1e3 * one for one in seconds]
-        most = quantiles(milliseconds, n=20)[-1]
+        most = quantiles(milliseconds, n=20, method="inclusive")[-1]
         report.add(what, rows, median(milliseconds), most, max(milliseconds), len(milliseconds))
 
     tokenizers = {folder.vocab_size: prompts.tokenizer, WIDE: wide(prompts.tokenizer)}

@@ -60,7 +60,7 @@ _LIMITS: Final = Limits(
 class Guidance:
     """Compiles grammars for one model; may be used from several threads at once.
 
-    The vocabulary is built when the first grammar is compiled, once: 0.1 s with 49,000 tokens.
+    The vocabulary is built when the first grammar is compiled, once: 0.2 s with 49,000 tokens.
 
     Args:
         tokenizer: The model's tokenizer.
@@ -80,7 +80,7 @@ class Guidance:
     def compile(self, form: Form) -> Grammar:
         """Compile a form; one of the last few is found compiled.
 
-        Blocks, while other threads run: call it in a worker thread. A form takes about a millisecond.
+        Blocks, while other threads run: call it in a worker thread. A form takes some milliseconds.
 
         Raises:
             ContentError: The form is not supported; the path is that of the part that is to blame.
