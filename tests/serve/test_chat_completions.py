@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -17,6 +18,7 @@ from foundry_runtime.client import Client, ServerFailure
 from foundry_runtime.engine.api import EngineLost, Sampling
 from foundry_runtime.engine.scripted import ScriptedEngine
 from foundry_runtime.models.directory import ModelDirectory
+from tests.serve.conftest import add_model
 from tests.support.scripted_model import scripted_server
 from tests.support.serving import until
 from tests.support.tiny_model import MODEL_ID, byte_level_fields
@@ -333,6 +335,18 @@ async def test_what_asks_for_nothing_is_accepted(tiny_home: ModelDirectory) -> N
         }
         assert said(await ask(client, **nothing)) == "one two three"
         assert said(await ask(client, ep="CPU")) == "one two three"
+
+
+async def test_the_effort_of_reasoning_reaches_the_chat_template(
+    tiny_home: ModelDirectory, tmp_path: Path
+) -> None:
+    home = ModelDirectory(tmp_path)
+    folder = add_model(home, "thinker:1", tiny_home.models / "Test" / "tiny")
+    template = "{{ reasoning_effort }}: {{ messages[0].content }}"
+    (folder / "chat_template.jinja").write_text(template, "utf-8")
+    async with scripted_server(home) as (server, models), server.client() as client:
+        await ask(client, model="thinker", reasoning_effort="low")
+        assert models.prompts[0].tokenizer.decode(models.jobs[0].prompt) == "low: Hello"
 
 
 async def test_a_load_that_fails_is_told_and_tried_again(tiny_home: ModelDirectory) -> None:

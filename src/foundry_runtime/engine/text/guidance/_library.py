@@ -104,10 +104,8 @@ _COMPUTING: Final[Mapping[str, tuple[str, Sequence[Any], Any]]] = {
 _LOOKING: Final[Mapping[str, tuple[str, Sequence[Any], Any]]] = {
     "version": ("llg_get_version", (), c_char_p),
     "consume_token": ("llg_matcher_consume_token", (c_void_p, c_uint32), c_int32),
-    "is_accepting": ("llg_matcher_is_accepting", (c_void_p,), c_bool),
     "is_stopped": ("llg_matcher_is_stopped", (c_void_p,), c_bool),
     "get_error": ("llg_matcher_get_error", (c_void_p,), c_char_p),
-    "decode": ("llg_decode_tokens", (c_void_p, c_void_p, c_size_t, c_void_p, c_size_t, c_uint32), c_size_t),
 }
 
 
@@ -245,11 +243,6 @@ class Matcher:
             self.check()
 
     @property
-    def accepting(self) -> bool:
-        """Whether the text so far is whole: the end may come."""
-        return bool(self._functions["is_accepting"](self._pointer))
-
-    @property
     def stopped(self) -> bool:
         """Whether only the end may come."""
         return bool(self._functions["is_stopped"](self._pointer))
@@ -262,4 +255,4 @@ class Matcher:
 
 
 def _text(error: bytes) -> str:
-    return error.decode("utf-8", "replace")
+    return error.decode("utf-8", "replace").replace("<non-verbose/>", "").strip()

@@ -248,7 +248,7 @@ def _with_room(work: Callable[[], T]) -> T:
 
 
 # Choice: digits come to an end where a number may. Nothing in JSON bounds them, and a small model goes on for
-# ever; a double does not tell more of them apart, and has no exponent of three digits that is no limit.
+# ever; a double does not tell more of them apart, and is infinite from an exponent of three digits on.
 MAX_DIGITS: Final = 16
 """After so many digits in a row a number ends, where it may."""
 _EXPONENT_DIGITS: Final = 2
@@ -268,7 +268,10 @@ class _Guide:
         self._tail = b""
 
     def constrain(self, logits: _Floats) -> None:
-        self._matcher.compute_mask(self._allowed)
+        try:
+            self._matcher.compute_mask(self._allowed)
+        except GuidanceError as error:
+            raise GuidanceError(f"the form that was asked for cannot be followed further: {error}") from error
         if self._numbers_end and self._long_number():
             self._end_number()
         self._tokens.forbid(self._allowed, logits)
