@@ -17,6 +17,7 @@ import anyio
 import pytest
 
 from foundry_runtime.download.sources.api import DownloadFailed
+from foundry_runtime.download.work import Work
 from foundry_runtime.models.default import fetch_default_file
 from foundry_runtime.models.directory import ModelDirectory
 from foundry_runtime.models.importing import import_model
@@ -62,12 +63,13 @@ def default_model(default_model_gguf: Path) -> Path:
     """The default model's folder, in a home of its own: `HOME/cache/models/PUBLISHER/NAME-VERSION`."""
     home = _test_home() / f"home-{_importer_fingerprint()}"
     directory = ModelDirectory(home)
-    folder = directory.find(DEFAULT_ID)
-    if folder is None:
-        for other in _test_home().glob("home-*"):
-            if time.time() - other.stat().st_mtime > _A_DAY:  # no other run can still be using it
-                shutil.rmtree(other, ignore_errors=True)
-        folder = anyio.run(partial(import_model, directory, default_model_gguf))
+    with Work().alone(_test_home() / "home.lock"):  # of several processes of one run, one makes it
+        folder = directory.find(DEFAULT_ID)
+        if folder is None:
+            for other in _test_home().glob("home-*"):
+                if time.time() - other.stat().st_mtime > _A_DAY:  # no other run can still be using it
+                    shutil.rmtree(other, ignore_errors=True)
+            folder = anyio.run(partial(import_model, directory, default_model_gguf))
     return folder.path
 
 
