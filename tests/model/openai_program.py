@@ -103,6 +103,7 @@ def tools(client: Any) -> dict[str, Any]:
     with client.chat.completions.stream(**asked, **both) as stream:
         events = [event.type for event in stream]
         parsed = stream.get_final_completion().choices[0].message.tool_calls[0].function
+    brief = {**asked, "max_tokens": 16}
     named = {"type": "function", "function": {"name": "get_time"}}
     older = {"functions": [CLOCK["function"]], "function_call": {"name": "get_time"}}
     return {
@@ -112,8 +113,8 @@ def tools(client: Any) -> dict[str, Any]:
         "parsed": [type(parsed.parsed_arguments).__name__, parsed.name],
         "named": message(create(**asked, tools=both["tools"], tool_choice=named)),
         "older": message(create(**asked, **older)),
-        "none": message(create(**asked, tools=both["tools"], tool_choice="none")),
-        "plain": message(create(**asked)),
+        "none": message(create(**brief, tools=both["tools"], tool_choice="none")),
+        "plain": message(create(**brief)),
         "answer": message(create(**{**asked, "messages": history}, tools=both["tools"])),
     }
 
@@ -147,7 +148,6 @@ def synchronous(base_url: str) -> dict[str, Any]:
             "stopped": whole(create(messages=COLORS, **GREEDY, stop=["Blue", "blue"])),
             "cut": whole(create(**{**GREEDY, "messages": COLORS, "max_tokens": 3})),
             "both_limits": whole(create(messages=COLORS, **GREEDY, max_completion_tokens=5)),
-            "again": whole(create(messages=LETTERS, **GREEDY)),
             "seeded": [choices(create(messages=COLORS, **SEEDED)) for _ in range(2)],
             "tools": tools(client),
             "structured": structured(client),
