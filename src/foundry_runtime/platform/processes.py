@@ -45,8 +45,10 @@ def _linux_birth(pid: int, proc: Path) -> str | None:
         fields = (proc / str(pid) / "stat").read_bytes().rpartition(b")")[2].split()
     except OSError:
         return None
-    state, ticks_since_boot = fields[0], fields[19]
-    if state in {b"Z", b"X"}:  # ended, and waits for its parent to ask how
+    state, threads, ticks_since_boot = fields[0], int(fields[17]), fields[19]
+    # It has ended, and waits for its parent to ask how. While it has more threads, only its first has ended:
+    # the others still hold its files, and their locks.
+    if state in {b"Z", b"X"} and threads <= 1:
         return None
     try:
         boot = (proc / "sys/kernel/random/boot_id").read_text().strip()

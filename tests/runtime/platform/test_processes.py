@@ -66,8 +66,8 @@ def proc(root: Path, pid: int, stat: str, boot: str | None = "b00t") -> Path:
     return root
 
 
-def stat(pid: int, name: str, state: str, began: int) -> str:
-    return f"{pid} ({name}) {state} 1 {pid} {pid} 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 {began} 0 0\n"
+def stat(pid: int, name: str, state: str, began: int, threads: int = 1) -> str:
+    return f"{pid} ({name}) {state} 1 {pid} {pid} 0 -1 0 0 0 0 0 0 0 0 0 20 0 {threads} 0 {began} 0 0\n"
 
 
 def test_linux_tells_processes_apart_by_boot_and_clock(tmp_path: Path) -> None:
@@ -81,6 +81,12 @@ def test_linux_tells_processes_apart_by_boot_and_clock(tmp_path: Path) -> None:
     ended = proc(tmp_path / "ended", 7, stat(7, "x", "Z", 5))
     assert birth_of(7, system="linux", proc=ended) is None
     assert birth_of(8, system="linux", proc=ended) is None
+
+
+def test_on_linux_a_process_has_ended_when_its_last_thread_has(tmp_path: Path) -> None:
+    """A killed process's first thread may end before the others, which still hold its locks."""
+    ending = proc(tmp_path / "ending", 7, stat(7, "x", "Z", 5, threads=4))
+    assert birth_of(7, system="linux", proc=ending) == "b00t 5"
 
 
 def test_windows_tells_processes_apart_by_their_creation(monkeypatch: pytest.MonkeyPatch) -> None:
