@@ -135,13 +135,13 @@ class SSEDecoder:
                 self._data += b"\n"
             case b"event":
                 self._event = value.decode("utf-8", "replace")
-            case b"id":
-                if b"\0" not in value:
-                    self._id = value.decode("utf-8", "replace")
-            case b"retry":
-                # `isdigit` of bytes: ASCII digits only, at least one.
-                if value.isdigit() and len(value) <= _MOST_RETRY_DIGITS:
-                    self.reconnection_time = self._retry = int(value)
+            case b"id" if b"\0" not in value:
+                self._id = value.decode("utf-8", "replace")
+            # `isdigit` of bytes: ASCII digits only, at least one.
+            case b"retry" if value.isdigit() and len(value) <= _MOST_RETRY_DIGITS:
+                self.reconnection_time = self._retry = int(value)
+            case b"id" | b"retry":
+                pass  # a value that means nothing; it counts towards the event's size
             case _:
                 return
         self._size += len(line)
