@@ -10,6 +10,7 @@ All layers' keys and values lie in one array, so that tokens move between rows a
 
 from __future__ import annotations
 
+import math
 from typing import Final, TypeAlias, final
 
 import numpy as np
@@ -43,7 +44,7 @@ class RowMemory:
         self._kinds = 2 * layout.layers
         self._heads, self._head_size = layout.kv_heads, layout.head_size
         shape = (self._kinds, rows, layout.kv_heads, length, layout.head_size)
-        self._memory = LazyMemory(int(np.prod(shape, dtype=np.int64)) * _FLOAT)
+        self._memory = LazyMemory(math.prod(shape) * _FLOAT)
         self._array: _Floats = np.frombuffer(self._memory.buffer, dtype=np.float32).reshape(shape)
         self._base = self._array.ctypes.data
 
@@ -93,11 +94,10 @@ class SlotMemory:
 
     def __init__(self, layout: Layout, slots: int, length: int) -> None:
         shape = (slots, 2 * layout.layers, layout.kv_heads, length, layout.head_size)
-        self._memory = LazyMemory(max(int(np.prod(shape, dtype=np.int64)) * _FLOAT, 1))
-        size = int(np.prod(shape, dtype=np.int64)) * _FLOAT
-        self._array: _Floats = np.frombuffer(
-            self._memory.buffer, dtype=np.float32, count=size // _FLOAT
-        ).reshape(shape)
+        numbers = math.prod(shape)
+        self._memory = LazyMemory(max(numbers * _FLOAT, 1))  # there is no mapping of nothing
+        array = np.frombuffer(self._memory.buffer, dtype=np.float32, count=numbers)
+        self._array: _Floats = array.reshape(shape)
 
     def __getitem__(self, slot: int) -> _Floats:
         """A block's keys and values: (2 x layers, heads, tokens, head size)."""
