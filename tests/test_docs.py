@@ -49,6 +49,7 @@ from foundry_runtime.models.sampling import sampling_for
 from foundry_runtime.server import TimeOuts, serve
 from foundry_runtime.transport import open_tcp_listeners
 from foundry_serve.app import make_application
+from foundry_serve.config import settings
 from tests.support.command_tree import command_named, options_of
 from tests.support.pages import (
     BLOCKS,
@@ -253,7 +254,7 @@ def test_commands_in_the_text_exist_with_their_options(page: Path) -> None:
 
 @pytest.mark.parametrize(
     ("page", "words"),
-    [("terminal.md", ("model", "run")), ("models.md", ("model", "import")), ("server.md", ("serve",))],
+    [("terminal.md", ("model", "run")), ("models.md", ("model", "import"))],
     ids=str,
 )
 def test_every_option_has_its_row_with_its_default(page: str, words: tuple[str, ...]) -> None:
@@ -267,6 +268,14 @@ def test_every_option_has_its_row_with_its_default(page: str, words: tuple[str, 
     for name, option in options.items():
         if isinstance(option, click.Option) and option.show_default:
             assert rows[name][1] == f"`{option.default}`", name
+
+
+def test_every_setting_has_its_row_with_its_default() -> None:
+    rows = {row[0].strip("`"): row[1] for row in table(DOCS / "configuration.md", "setting")}
+    assert list(rows) == [one.name for one in settings()]
+    for one in settings():
+        if one.default is not None and one.default != ():
+            assert rows[one.name] == f"`{one.show(one.default)}`", one.name
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a pipe that nobody reads is told otherwise there")

@@ -14,55 +14,21 @@ import gc
 import logging
 import sys
 from collections.abc import Sequence
-from typing import ClassVar, Final, Literal, Protocol
+from typing import Protocol
 
 import anyio
 from anyio.abc import TaskStatus
-from attrs import frozen
 
-from foundry_proto.wire import Wire
 from foundry_runtime.models.directory import ModelDirectory
-from foundry_runtime.models.engines import EngineKind
 from foundry_runtime.platform import port_holder, return_large_memory_at_once, stop_requests
 from foundry_runtime.server import serve as serve_application
 from foundry_runtime.transport import Listener, open_tcp_listeners
 from foundry_runtime.wakeup import Doorbell
+from foundry_serve.config import DEFAULT_PORT, Config
 
-__all__ = ["DEFAULT_PORT", "Runtime", "ServeOptions", "Stages", "prepare_process", "run_server"]
+__all__ = ["Stages", "prepare_process", "run_server"]
 
 logger = logging.getLogger(__name__)
-
-DEFAULT_PORT: Final = 5272
-"""The first service's port, which its clients try first."""
-
-Runtime = Literal["asyncio", "trio"]
-
-
-@frozen(kw_only=True)
-class ServeOptions:
-    """How to serve."""
-
-    WIRE: ClassVar = Wire(writes=("camel",))
-    host: str = "localhost"
-    """The name or address to listen on."""
-    port: int | None = None
-    """`None` is the default port, or a free one where that is taken; 0 is a free one."""
-    threads: int | None = None
-    """Threads that compute for each model; `None` is the usable cores."""
-    engine: EngineKind = "auto"
-    """What generates."""
-    speculate: bool = False
-    """Whether what comes next is guessed, where a single answer is generated."""
-    drain: float = 10.0
-    """Seconds that running answers have when the server stops."""
-    allow_shutdown: bool = False
-    """Whether programs on this machine may stop the server by a request."""
-    verbose: bool = False
-    """Whether more is logged."""
-    runtime: Runtime = "asyncio"
-    """The event loop."""
-    cachedir: str | None = None
-    """Where the models are; `None` is where the settings say."""
 
 
 class Stages(Protocol):
@@ -90,7 +56,7 @@ def prepare_process() -> None:
     return_large_memory_at_once()
 
 
-def run_server(options: ServeOptions, directory: ModelDirectory, stages: Stages) -> None:
+def run_server(config: Config, directory: ModelDirectory, stages: Stages) -> None:
     """Serve until asked to stop; to be called in the main thread.
 
     Raises:
@@ -98,17 +64,17 @@ def run_server(options: ServeOptions, directory: ModelDirectory, stages: Stages)
     """
     failures: list[OSError] = []
     try:
-        anyio.run(_serve, options, directory, stages, backend=options.runtime)
+        anyio.run(_serve, config, directory, stages, backend=config.runtime)
     except* OSError as group:
         failures += [error for error in group.exceptions if isinstance(error, OSError)]
     if failures:
         raise failures[0]
 
 
-async def _serve(options: ServeOptions, directory: ModelDirectory, stages: Stages) -> None:
+async def _serve(config: Config, directory: ModelDirectory, stages: Stages) -> None:
     stop, bell = anyio.Event(), Doorbell()
     with stop_requests(bell.ring):
-        listeners = await _listen(options)
+        listeners = await _listen(config)
         endpoints = _endpoints(listeners)
         logger.info("listening on %s", ", ".join(endpoints))
         stages.listening(endpoints)
@@ -119,14 +85,19 @@ async def _serve(options: ServeOptions, directory: ModelDirectory, stages: Stage
         prepare_process()
         application = make_application(
             directory,
-            ModelOpener(threads=options.threads, engine=options.engine, speculate=options.speculate),
+            ModelOpener(threads=config.threads, engine=config.engine, speculate=config.speculate),
             endpoints=endpoints,
-            stop=bell.ring if options.allow_shutdown else None,
+            stop=bell.ring if config.allow_shutdown else None,
         )
 
         async def serve_to_the_end(*, task_status: TaskStatus[None]) -> None:
             await serve_application(
-                application, listeners, stop=stop, drain=options.drain, task_status=task_status
+                application,
+                listeners,
+                time_outs=config.time_outs,
+                stop=stop,
+                drain=config.drain,
+                task_status=task_status,
             )
             task_group.cancel_scope.cancel()
 
@@ -143,19 +114,19 @@ async def _serve(options: ServeOptions, directory: ModelDirectory, stages: Stage
             task_group.cancel_scope.cancel()
 
 
-async def _listen(options: ServeOptions) -> Sequence[Listener]:
-    port = DEFAULT_PORT if options.port is None else options.port
+async def _listen(config: Config) -> Sequence[Listener]:
+    port = DEFAULT_PORT if config.port is None else config.port
     try:
-        return await open_tcp_listeners(options.host, port)
+        return await open_tcp_listeners(config.host, port)
     except OSError as error:
         if error.errno != errno.EADDRINUSE:
             raise
         holder = port_holder(port)
         taken = OSError(error.errno, f"{error.strerror}{f' ({holder} has it)' if holder else ''}")
-        if options.port is not None:
+        if config.port is not None:
             raise taken from error
         logger.warning("%s; a free port is taken instead", taken.strerror)
-    return await open_tcp_listeners(options.host, 0)
+    return await open_tcp_listeners(config.host, 0)
 
 
 def _endpoints(listeners: Sequence[Listener]) -> Sequence[str]:

@@ -28,10 +28,10 @@ from foundry_runtime.application import Application
 from foundry_runtime.platform import birth_of, start_detached
 from foundry_runtime.server import serve
 from foundry_runtime.transport import open_tcp_listeners
+from foundry_serve.config import Config, load_config
 from foundry_serve.daemon import control
 from foundry_serve.daemon.log import LOG_LIMIT
 from foundry_serve.daemon.state import ServiceFiles, ServiceState
-from foundry_serve.serving import ServeOptions
 
 pytestmark = pytest.mark.anyio
 
@@ -223,7 +223,7 @@ class Launched:
         child.wait(20)
 
 
-START: Any = {"options": ServeOptions(), "model_dir_path": "/models"}
+START: Any = {"loaded": load_config(environment={})}
 
 
 async def test_a_service_that_does_not_get_ready_in_time_is_ended(
@@ -296,7 +296,7 @@ async def test_a_service_that_does_not_stop_is_killed(
     with running(stubborn) as process:
         assert process.stdout is not None
         await anyio.to_thread.run_sync(process.stdout.readline)
-        options = ServeOptions(drain=0.1)
+        options = Config(drain=0.1)
         state = evolve(STATE, pid=process.pid, birth=birth_of(process.pid) or "", options=options)
         for now in (False, True):
             files.write(state)

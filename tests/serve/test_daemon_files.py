@@ -12,12 +12,12 @@ import pytest
 from attrs import evolve
 
 from foundry_runtime.platform import birth_of
+from foundry_serve.config import Config
 from foundry_serve.daemon import state as state_module
 from foundry_serve.daemon.log import last_lines, put_away
 from foundry_serve.daemon.state import Claim, Published, ServiceFiles, ServiceState
-from foundry_serve.serving import ServeOptions
 
-STATE = ServiceState(phase="running", model_dir_path="/Größe", options=ServeOptions(port=0, cachedir="ä"))
+STATE = ServiceState(phase="running", model_dir_path="/Größe", options=Config(port=0, cachedir="ä"))
 
 
 @pytest.fixture

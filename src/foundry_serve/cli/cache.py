@@ -18,7 +18,7 @@ from foundry_runtime.models.settings import BadSettings, write_models_folder
 from foundry_serve.catalog import make_catalog
 from foundry_serve.cli.asking import service_files
 from foundry_serve.cli.drawing import show_table
-from foundry_serve.cli.terminal import fail, json_option, models_on_disk, print_json, warn
+from foundry_serve.cli.terminal import configured, fail, json_option, models_on_disk, print_json, warn
 from foundry_serve.daemon import control
 from foundry_serve.daemon.state import ServiceFiles
 
@@ -76,7 +76,7 @@ def remove(name: str) -> None:
 @click.argument("path", type=click.Path(file_okay=False, path_type=Path))
 def cd(path: Path) -> None:
     """Look for models in PATH from now on; those that are elsewhere stay there."""
-    home = models_on_disk().home
+    home = configured().home
     models = path.expanduser().absolute()
     try:
         models.mkdir(parents=True, exist_ok=True)
@@ -84,6 +84,9 @@ def cd(path: Path) -> None:
     except (OSError, BadSettings) as error:
         fail(str(error))
     click.echo(f"💾 Cache directory path: {models}")
+    loaded = configured()
+    if loaded.directory.models != models:
+        warn(f"but {loaded.sources['cachedir']} says {loaded.directory.models}, and counts more")
     found = anyio.run(control.find, ServiceFiles(home))
     if found is not None and found.state.model_dir_path != str(models):
         warn(f"the service still uses {found.state.model_dir_path}, until `foundry service restart`")

@@ -31,7 +31,7 @@ from foundry_runtime.client import Client, ServerFailure
 from foundry_runtime.server import serve_connection
 from foundry_runtime.transport import Transport, memory_transport_pair
 from foundry_serve.cli.drawing import stderr
-from foundry_serve.serving import Runtime
+from foundry_serve.config import Runtime
 
 __all__ = ["Chat", "MakeRequest", "chat_in_memory", "converse"]
 

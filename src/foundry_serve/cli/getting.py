@@ -20,7 +20,7 @@ from foundry_runtime.models.importing import import_model
 from foundry_serve.catalog import SOURCES, make_catalog
 from foundry_serve.cli.drawing import progress_bar
 from foundry_serve.cli.terminal import fail, models_on_disk, runtime_option, warn
-from foundry_serve.serving import Runtime
+from foundry_serve.config import Runtime
 
 __all__ = ["download", "fetch", "have_ready", "import_"]
 

@@ -1,77 +1,77 @@
-"""How a server is asked for: the options that `foundry serve` and `foundry service start` share.
+"""How a server is asked for: the options that `foundry serve`, `foundry service start` and others share.
 
-Knows: which of them a user has given. Refuses to know: what they mean (`foundry_serve.serving`).
+Knows: how a setting looks as an option, and which of them a user has given.
+Refuses to know: which settings there are, and what they mean (`foundry_serve.config`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import click
-from attrs import evolve
 from click.core import ParameterSource
+from click.shell_completion import CompletionItem
 
-from foundry_serve.cli.terminal import NumberRange, runtime_option
-from foundry_serve.serving import DEFAULT_PORT, ServeOptions
+from foundry_serve.cli.terminal import configured
+from foundry_serve.config import Loaded, Setting, settings
+from foundry_serve.kinds import BadValue
 
 __all__ = ["asked_for", "server_options"]
 
 CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 
-_DEFAULTS: Final = ServeOptions()
 
-_OPTIONS: Final = (
-    click.option(
-        "--host", default=_DEFAULTS.host, show_default=True, help="The name or address to listen on."
-    ),
-    click.option(
-        "--port",
-        default=DEFAULT_PORT,
-        show_default=True,
-        type=click.IntRange(0, 65535),
-        help="0 takes a free one.",
-    ),
-    click.option(
-        "--cachedir",
-        type=click.Path(file_okay=False),
-        help="Where the models are; by default where the settings say.",
-    ),
-    click.option("--threads", type=click.IntRange(1), help="Threads per model; by default the usable cores."),
-    click.option(
-        "--engine",
-        type=click.Choice(["auto", "batched", "genai"]),
-        default=_DEFAULTS.engine,
-        show_default=True,
-        help="What generates: many answers in one pass, or onnxruntime-genai's own generator.",
-    ),
-    click.option("--speculate", is_flag=True, help="Guess what comes next while one answer is generated."),
-    click.option(
-        "--drain",
-        default=_DEFAULTS.drain,
-        show_default=True,
-        type=NumberRange(0),
-        help="Seconds for running answers when stopped.",
-    ),
-    click.option("--allow-shutdown", is_flag=True, help="Let programs on this machine stop the server."),
-    click.option("--verbose", is_flag=True, help="Log more."),
-    runtime_option,
-)
+class _Value(click.ParamType[Any]):
+    """A setting's value on the command line."""
+
+    def __init__(self, setting: Setting) -> None:
+        kind = setting.kind
+        self._setting = setting
+        self._known = click.Path() if kind.is_path else click.Choice(kind.choices)
+        self.name = kind.noun
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Read an option's value; see `click.ParamType.convert`."""
+        try:
+            return self._setting.kind.value_of(value)
+        except BadValue as error:
+            self.fail(f"{error}.", param, ctx)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Give what may stand here; see `click.ParamType.shell_complete`."""
+        return self._known.shell_complete(ctx, param, incomplete)
 
 
 def server_options(command: CommandT) -> CommandT:
     """Give a command the options of a server; it is called with them by name."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
+    for setting in reversed([one for one in settings() if one.has_flag]):
+        command = _option(setting)(command)
     return command
 
 
-def asked_for(given: dict[str, Any], otherwise: ServeOptions = _DEFAULTS) -> ServeOptions:
-    """What a command's user asks for.
+def _option(setting: Setting) -> Callable[[CommandT], CommandT]:
+    if setting.kind.is_switch:
+        both = f"{setting.flag}/--no-{setting.flag.removeprefix('--')}"
+        return click.option(both, setting.name, default=None, help=setting.help)
+    has_default = setting.default is not None and setting.default != ()
+    return click.option(
+        setting.flag,
+        setting.name,
+        type=_Value(setting),
+        metavar=f"[{'|'.join(setting.kind.choices)}]" if setting.kind.choices else None,
+        help=setting.help + (f"  [default: {setting.show(setting.default)}]" if has_default else ""),
+    )
+
+
+def asked_for(given: Mapping[str, Any], otherwise: Mapping[str, object] | None = None) -> Loaded:
+    """The configuration that a command's user asks for.
 
     Args:
         given: The command's options.
-        otherwise: What counts for those that the user has not given.
+        otherwise: What counts like an option for those that the user has not given.
     """
     context = click.get_current_context()
     explicit = {
@@ -79,4 +79,4 @@ def asked_for(given: dict[str, Any], otherwise: ServeOptions = _DEFAULTS) -> Ser
         for name, value in given.items()
         if context.get_parameter_source(name) is not ParameterSource.DEFAULT
     }
-    return evolve(otherwise, **explicit)
+    return configured({**(otherwise or {}), **explicit})

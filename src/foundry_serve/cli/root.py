@@ -9,7 +9,7 @@ import click
 from foundry_proto._version import __version__
 from foundry_serve.cli.lazy import LazyGroup
 
-__all__ = ["cache", "foundry", "model", "service"]
+__all__ = ["cache", "config", "foundry", "model", "service"]
 
 _HERE: Final = "foundry_serve.cli"
 
@@ -20,6 +20,7 @@ _HERE: Final = "foundry_serve.cli"
         "model": f"{_HERE}.root:model",
         "service": f"{_HERE}.root:service",
         "cache": f"{_HERE}.root:cache",
+        "config": f"{_HERE}.root:config",
         "serve": f"{_HERE}.serve:serve",
     },
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
@@ -74,3 +75,14 @@ def service() -> None:
 )
 def cache() -> None:
     """Look at the models on this machine, move and remove them."""
+
+
+@click.group(
+    cls=LazyGroup,
+    places={
+        "show": f"{_HERE}.configuration:show",
+        "path": f"{_HERE}.configuration:path",
+    },
+)
+def config() -> None:
+    """Look at the server's settings."""

@@ -16,7 +16,8 @@ from foundry_serve.app import make_application
 from foundry_serve.cli.chat import chat_in_memory, converse
 from foundry_serve.cli.getting import have_ready
 from foundry_serve.cli.terminal import NumberRange, fail, models_on_disk, runtime_option
-from foundry_serve.serving import Runtime, prepare_process
+from foundry_serve.config import Runtime
+from foundry_serve.serving import prepare_process
 
 __all__ = ["run"]
 

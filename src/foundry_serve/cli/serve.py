@@ -13,7 +13,8 @@ import click
 from attrs import evolve, frozen
 
 from foundry_serve.cli.options import asked_for, server_options
-from foundry_serve.cli.terminal import fail, models_on_disk, warn
+from foundry_serve.cli.terminal import fail, warn
+from foundry_serve.config import DEFAULT_PORT
 from foundry_serve.daemon.state import Published, ServiceFiles, ServiceState
 from foundry_serve.serving import run_server
 
@@ -24,20 +25,23 @@ __all__ = ["serve"]
 @server_options
 def serve(**given: Any) -> None:
     """Serve the models on this machine until interrupted."""
-    options = evolve(asked_for(given), port=given["port"])
-    level = logging.INFO if options.verbose else logging.WARNING
+    loaded = asked_for(given)
+    config = loaded.config
+    if config.port is None:  # who starts a server in a terminal wants that port, or to know who has it
+        config = evolve(config, port=DEFAULT_PORT)
+    level = logging.INFO if config.verbose else logging.WARNING
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    directory = models_on_disk(options.cachedir)
+    directory = loaded.directory
     claim = published = None
     try:
         claim = ServiceFiles(directory.home).claim()
     except OSError as error:  # models can be served from where nothing can be written
         warn(f"other commands will not find this server: {error}")
     if claim is not None:
-        state = ServiceState(phase="starting", model_dir_path=str(directory.models), options=options)
+        state = ServiceState.starting(loaded)
         published = Published(claim, state)
     try:
-        run_server(options, directory, _Told(published))
+        run_server(config, directory, _Told(published))
     except OSError as error:
         fail(error.strerror or str(error))
     finally:

@@ -12,17 +12,16 @@ from typing import Any
 
 import anyio
 import click
-from attrs import evolve
 
 from foundry_proto.codec import encode
 from foundry_runtime.platform import port_holder
 from foundry_serve.cli.asking import NOT_RUNNING, service_files
 from foundry_serve.cli.options import asked_for, server_options
-from foundry_serve.cli.terminal import fail, json_option, models_on_disk, print_json, warn
+from foundry_serve.cli.terminal import configured, fail, json_option, print_json, warn
+from foundry_serve.config import DEFAULT_PORT, Loaded
 from foundry_serve.daemon import control
 from foundry_serve.daemon.control import Started, StartFailed, StopFailed
 from foundry_serve.daemon.state import ServiceFiles, ServiceState
-from foundry_serve.serving import DEFAULT_PORT, ServeOptions
 
 __all__ = ["ensure_running", "restart", "start", "status", "stop"]
 
@@ -31,13 +30,13 @@ __all__ = ["ensure_running", "restart", "start", "status", "stop"]
 @server_options
 def start(**given: Any) -> None:
     """Start the service in the background, unless it runs."""
-    options = asked_for(given)
-    started = _start(options)
+    loaded = asked_for(given)
+    started = _start(loaded)
     if started.fresh:
         _tell(started)
         return
     click.echo(f"🟢 Service is already running on {started.state.endpoints[0]}/.")
-    if options not in (ServeOptions(), started.state.options):
+    if loaded.config.shown != started.state.options and loaded.flags:
         warn("it runs with the options that it was started with; `foundry service restart` gives it others")
 
 
@@ -56,7 +55,7 @@ def stop(now: bool) -> None:
 def restart(**given: Any) -> None:
     """Stop the service, and start it anew. It keeps the options that are not given."""
     before = _stop(now=False)
-    _tell(_start(asked_for(given) if before is None else asked_for(given, before)))
+    _tell(_start(asked_for(given, None if before is None else before.given)))
 
 
 @click.command()
@@ -79,14 +78,11 @@ def _described(state: ServiceState | None) -> dict[str, Any]:
     return {} if state is None else json.loads(encode(state))
 
 
-def _start(options: ServeOptions) -> Started:
-    directory = models_on_disk(options.cachedir)
-    files = ServiceFiles(directory.home)
-    if options.cachedir is not None:  # it runs in a folder of its own
-        options = evolve(options, cachedir=str(directory.models))
+def _start(loaded: Loaded) -> Started:
+    files = ServiceFiles(loaded.home)
     try:
         with _busy("starting the service"):
-            return anyio.run(_run_start, files, options, str(directory.models))
+            return anyio.run(control.start, files, loaded)
     except StartFailed as error:
         if error.lines:
             warn(f"the last lines of {files.log}:")
@@ -98,10 +94,6 @@ def _start(options: ServeOptions) -> Started:
         fail("interrupted; the service was not started")
 
 
-async def _run_start(files: ServiceFiles, options: ServeOptions, model_dir_path: str) -> Started:
-    return await control.start(files, options, model_dir_path=model_dir_path)
-
-
 def _busy(words: str) -> AbstractContextManager[object]:
     """Show in a terminal that something goes on."""
     from foundry_serve.cli.drawing import stderr  # noqa: PLC0415 - `status`, which clients wait for, needs it not
@@ -109,19 +101,18 @@ def _busy(words: str) -> AbstractContextManager[object]:
     return stderr.status(words)
 
 
-def _stop(now: bool) -> ServeOptions | None:
-    """Stop the service; gives the options that it had, if there was one."""
+def _stop(now: bool) -> ServiceState | None:
+    """Stop the service; gives what it was, if there was one."""
     try:
         with _busy("waiting for running answers"):
-            state = anyio.run(lambda: control.stop(service_files(), now=now))
+            return anyio.run(lambda: control.stop(service_files(), now=now))
     except StopFailed as error:
         fail(str(error))
-    return None if state is None else state.options
 
 
 def ensure_running() -> None:
-    """Start the service with its defaults, unless it runs, for a command that cannot do without."""
-    started = _start(ServeOptions())
+    """Start the service as it is configured, unless it runs, for a command that cannot do without."""
+    started = _start(configured())
     if started.fresh:
         _tell(started, err=True)
 

@@ -9,17 +9,19 @@ import io
 import json
 import math
 import sys
-from pathlib import Path
+from collections.abc import Mapping
 from typing import IO, Any, NoReturn
 
 import click
 
 from foundry_runtime.models.directory import ModelDirectory
 from foundry_runtime.models.settings import BadSettings
+from foundry_serve.config import BadConfig, Loaded, load_config
 
 __all__ = [
     "CommandFailed",
     "NumberRange",
+    "configured",
     "fail",
     "json_option",
     "models_on_disk",
@@ -84,14 +86,18 @@ def print_json(value: object) -> None:
     click.echo(json.dumps(value, ensure_ascii=False, indent=2))
 
 
-def models_on_disk(cachedir: str | None = None) -> ModelDirectory:
-    """The user's models.
+def configured(flags: Mapping[str, object] | None = None) -> Loaded:
+    """The user's configuration; where it cannot be used, the command ends with status 1.
 
     Args:
-        cachedir: Where they are, if not where the settings say.
+        flags: What the command line says of it, by the setting's name.
     """
     try:
-        directory = ModelDirectory.from_environment()
-    except BadSettings as error:
+        return load_config(flags)
+    except (BadConfig, BadSettings) as error:
         fail(str(error))
-    return directory if cachedir is None else ModelDirectory(directory.home, Path(cachedir).absolute())
+
+
+def models_on_disk() -> ModelDirectory:
+    """The user's models."""
+    return configured().directory

@@ -7,17 +7,17 @@ Refuses to know: who has started it.
 from __future__ import annotations
 
 import faulthandler
+import json
 import logging
 import platform
 import sys
-from pathlib import Path
 
 from foundry_proto import __version__
-from foundry_proto.codec import decode
-from foundry_runtime.models.directory import ModelDirectory
+from foundry_proto.codec import encode
+from foundry_serve.config import load_config
 from foundry_serve.daemon.log import LogFile
 from foundry_serve.daemon.state import Published, ServiceFiles, ServiceState
-from foundry_serve.serving import ServeOptions, run_server
+from foundry_serve.serving import run_server
 
 __all__ = ["main"]
 
@@ -28,18 +28,16 @@ def main(arguments: str) -> int:
     """Serve in the background.
 
     Args:
-        arguments: The `ServeOptions`, as JSON.
+        arguments: What the command line said, as JSON: values by the setting's name.
 
     Returns:
         The exit status.
     """
-    options = decode(ServeOptions, arguments.encode())
-    directory = ModelDirectory.from_environment()
-    if options.cachedir is not None:
-        directory = ModelDirectory(directory.home, Path(options.cachedir))
-    files = ServiceFiles(directory.home)
+    loaded = load_config(json.loads(arguments))
+    config = loaded.config
+    files = ServiceFiles(loaded.home)
     logging.basicConfig(level=logging.INFO, handlers=[LogFile(files.log)])
-    if options.verbose:
+    if config.verbose:
         for package in ("foundry_runtime", "foundry_serve"):
             logging.getLogger(package).setLevel(logging.DEBUG)
     faulthandler.enable()  # a native library that ends the process leaves a trace in the log
@@ -48,11 +46,13 @@ def main(arguments: str) -> int:
         logger.error("another process is the service of %s", files.home)
         return 1
     try:
-        logger.info("version %s, Python %s, options %s", __version__, platform.python_version(), arguments)
-        state = ServiceState(
-            phase="starting", log=str(files.log), model_dir_path=str(directory.models), options=options
+        logger.info(
+            "version %s, Python %s, options %s",
+            __version__,
+            platform.python_version(),
+            encode(config.shown).decode(),
         )
-        run_server(options, directory, Published(claim, state))
+        run_server(config, loaded.directory, Published(claim, ServiceState.starting(loaded, files.log)))
     except OSError as error:
         logger.error("%s", error.strerror or error)  # noqa: TRY400 - it says all there is to say
         return 1

@@ -7,6 +7,7 @@ Refuses to know: terminals, and how the service serves.
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import sys
@@ -17,15 +18,14 @@ from typing import Final
 import anyio
 from attrs import frozen
 
-from foundry_proto.codec import encode
 from foundry_proto.errors import RemoteProtocolError
 from foundry_proto.operations.service import CORE_STATUS
 from foundry_runtime.client import Client, ServerFailure
 from foundry_runtime.platform import kill_process, make_private_folder, request_stop, start_detached
 from foundry_runtime.transport import TransportBroken, TransportClosed
+from foundry_serve.config import Loaded
 from foundry_serve.daemon.log import LOG_LIMIT, last_lines, put_away
 from foundry_serve.daemon.state import ServiceFiles, ServiceState
-from foundry_serve.serving import ServeOptions
 
 __all__ = ["Found", "Probe", "StartFailed", "Started", "StopFailed", "find", "probe", "start", "stop"]
 
@@ -124,15 +124,12 @@ async def find(files: ServiceFiles, *, patience: float = STARTING, probe: Probe 
     return None
 
 
-async def start(
-    files: ServiceFiles, options: ServeOptions, *, model_dir_path: str, within: float = 60.0
-) -> Started:
+async def start(files: ServiceFiles, loaded: Loaded, *, within: float = 60.0) -> Started:
     """Start the home's service in the background, unless it runs; return when it answers.
 
     Args:
         files: The home's.
-        options: How it shall serve.
-        model_dir_path: Where its models are.
+        loaded: How it shall serve.
         within: Seconds that it may take.
 
     Raises:
@@ -150,9 +147,9 @@ async def start(
         if found is not None:
             raise StartFailed(f"there is a service, and {found.problem}: stop it first")
         # Who looks meanwhile shall wait rather than start another one.
-        files.write(ServiceState(phase="starting", model_dir_path=model_dir_path, options=options))
+        files.write(ServiceState.starting(loaded))
         try:
-            return await _launch(files, options, within)
+            return await _launch(files, loaded, within)
         except BaseException:
             files.retract()
             raise
@@ -168,17 +165,22 @@ async def _alone(files: ServiceFiles) -> AsyncIterator[None]:
         yield
 
 
-async def _launch(files: ServiceFiles, options: ServeOptions, within: float) -> Started:
+async def _launch(files: ServiceFiles, loaded: Loaded, within: float) -> Started:
     make_private_folder(files.log.parent)
     if files.log.exists() and files.log.stat().st_size >= LOG_LIMIT:
         put_away(files.log)
     with files.log.open("ab") as output:
         begin = output.tell()
         child = start_detached(
-            [sys.executable, "-P", "-m", "foundry_serve.daemon", encode(options).decode()],
+            [sys.executable, "-P", "-m", "foundry_serve.daemon", json.dumps(dict(loaded.flags))],
             output=output,
             folder=files.home,
-            environment={**os.environ, "FOUNDRY_HOME": str(files.home), "PYTHONUTF8": "1"},
+            environment={
+                **os.environ,
+                **loaded.variables,
+                "FOUNDRY_HOME": str(files.home),
+                "PYTHONUTF8": "1",
+            },
         )
 
     def runs() -> bool:

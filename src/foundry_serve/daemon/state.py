@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, ClassVar, Final, Literal
@@ -23,7 +23,7 @@ from foundry_proto import __version__
 from foundry_proto.codec import ContentError, decode, encode
 from foundry_proto.wire import Wire
 from foundry_runtime.platform import birth_of, make_private_folder, try_lock, write_whole
-from foundry_serve.serving import ServeOptions
+from foundry_serve.config import Config, Loaded
 
 __all__ = ["Claim", "Phase", "Published", "ServiceFiles", "ServiceState"]
 
@@ -55,8 +55,27 @@ class ServiceState:
     """The file that it writes to; `None` for one in the foreground."""
     model_dir_path: str
     """Where its models are."""
-    options: ServeOptions = field(factory=ServeOptions)
+    options: Config = field(factory=Config)
+    """How it serves; what is secret is not in it."""
+    flags: tuple[str, ...] = ()
+    """Which of them its command line said: a restart keeps these."""
     version: str = __version__
+
+    @classmethod
+    def starting(cls, loaded: Loaded, log: Path | None = None) -> ServiceState:
+        """What can be said of this process before it listens."""
+        return cls(
+            phase="starting",
+            log=None if log is None else str(log),
+            model_dir_path=str(loaded.directory.models),
+            options=loaded.config.shown,
+            flags=tuple(loaded.flags),
+        )
+
+    @property
+    def given(self) -> Mapping[str, object]:
+        """What its command line said, by the setting's name."""
+        return {name: getattr(self.options, name) for name in self.flags}
 
     @property
     def lives(self) -> bool:

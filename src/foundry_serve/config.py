@@ -1,0 +1,313 @@
+"""How a server is asked for: every setting, its default, and where its value came from.
+
+Knows: the one class of settings; the order default < `foundry cache cd` < file < environment < flag; that an
+unknown name is an error.
+Refuses to know: what a setting does.
+
+A setting has one name in three spellings: `drain` in the file, `FOUNDRY_DRAIN` in the environment, `--drain`
+on the command line. The file is `$FOUNDRY_CONFIG`, else `config.toml` in `$FOUNDRY_HOME`; there need be none.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Final, Literal
+
+import attrs
+from attrs import evolve, field, frozen
+
+from foundry_proto.wire import Wire
+from foundry_runtime.models.directory import ModelDirectory
+from foundry_runtime.models.engines import EngineKind
+from foundry_runtime.models.settings import SETTINGS_FILE
+from foundry_runtime.server import TimeOuts
+from foundry_serve.kinds import BadValue, Kind, choice, described, number, path, says, switch, text, whole
+
+__all__ = [
+    "CONFIG_FILE",
+    "DEFAULT_PORT",
+    "BadConfig",
+    "Config",
+    "Loaded",
+    "Runtime",
+    "Setting",
+    "config_path",
+    "flag_of",
+    "load_config",
+    "settings",
+]
+
+DEFAULT_PORT: Final = 5272
+"""The first service's port, which its clients try first."""
+CONFIG_FILE: Final = "config.toml"
+_PREFIX: Final = "FOUNDRY_"
+_FILE_VARIABLE: Final = "FOUNDRY_CONFIG"
+_OTHER_VARIABLES: Final = ("FOUNDRY_HOME", _FILE_VARIABLE)
+
+Runtime = Literal["asyncio", "trio"]
+
+_TIME_OUTS: Final = TimeOuts()
+
+
+class BadConfig(ValueError):
+    """A setting cannot be used; the text says where it stands, its name, and what was expected."""
+
+
+@frozen(kw_only=True)
+class Config:
+    """How to serve."""
+
+    WIRE: ClassVar = Wire(writes=("camel",))
+
+    host: str = field(default="localhost", metadata=says("The name or address to listen on.", text))
+    port: int | None = field(
+        default=None,
+        metadata=says(
+            "0 takes a free one. By default 5272; in the background a free one where that is taken.",
+            whole(0, 65535),
+        ),
+    )
+    cachedir: str | None = field(
+        default=None,
+        metadata=says("Where the models are; by default in $FOUNDRY_HOME.", path),
+    )
+    threads: int | None = field(
+        default=None, metadata=says("Threads per model; by default the usable cores.", whole(1))
+    )
+    engine: EngineKind = field(
+        default="auto",
+        metadata=says(
+            "What generates: many answers in one pass, or onnxruntime-genai's own generator.",
+            choice("auto", "batched", "genai"),
+        ),
+    )
+    speculate: bool = field(
+        default=False, metadata=says("Guess what comes next while one answer is generated.", switch)
+    )
+    drain: float = field(default=10.0, metadata=says("Seconds for running answers when stopped.", number(0)))
+    allow_shutdown: bool = field(
+        default=False, metadata=says("Let programs on this machine stop the server.", switch)
+    )
+    verbose: bool = field(default=False, metadata=says("Log more.", switch))
+    runtime: Runtime = field(
+        default="asyncio", metadata=says("The event loop to run on.", choice("asyncio", "trio"))
+    )
+
+    idle_timeout: float = field(
+        default=_TIME_OUTS.idle,
+        metadata=says("Seconds for the first byte of a request; then the connection closes.", number(0.001)),
+    )
+    head_timeout: float = field(
+        default=_TIME_OUTS.head,
+        metadata=says("Seconds for a request's whole head; then 408.", number(0.001)),
+    )
+    body_timeout: float = field(
+        default=_TIME_OUTS.body,
+        metadata=says("Seconds for a request's whole body; then 408.", number(0.001)),
+    )
+    write_timeout: float = field(
+        default=_TIME_OUTS.write,
+        metadata=says("Seconds for a reader to take what is written; then it is cut.", number(0.001)),
+    )
+
+    @property
+    def time_outs(self) -> TimeOuts:
+        """How long a connection may wait."""
+        return TimeOuts(
+            idle=self.idle_timeout, head=self.head_timeout, body=self.body_timeout, write=self.write_timeout
+        )
+
+    @property
+    def shown(self) -> Config:
+        """The same without what is secret."""
+        return evolve(self, **{one.name: one.default for one in settings() if one.secret})
+
+
+@frozen(kw_only=True)
+class Setting:
+    """One field of `Config`."""
+
+    name: str
+    help: str
+    kind: Kind
+    default: Any
+    secret: bool
+    """Whether its value is shown to nobody."""
+    has_flag: bool
+
+    @property
+    def variable(self) -> str:
+        """The environment's name for it."""
+        return f"{_PREFIX}{self.name.upper()}"
+
+    @property
+    def flag(self) -> str:
+        """The command line's name for it."""
+        return flag_of(self.name)
+
+    def show(self, value: object) -> str:
+        """Write a value for people."""
+        if self.secret and value != self.default:
+            return "(secret)"
+        return "-" if value is None else self.kind.show(value)
+
+
+def settings() -> Iterator[Setting]:
+    """Every setting, in the order of the help."""
+    for one in attrs.fields(Config):
+        words, kind, secret, flag = described(one.metadata)
+        yield Setting(name=one.name, help=words, kind=kind, default=one.default, secret=secret, has_flag=flag)
+
+
+@frozen(kw_only=True)
+class Loaded:
+    """A configuration, and where its values came from."""
+
+    config: Config
+    sources: Mapping[str, str]
+    """By the setting's name: a file, a variable or a flag. What is missing has its default."""
+    home: Path
+    """`$FOUNDRY_HOME`, or what stands for it."""
+    file: Path
+    """The file of settings; need not exist."""
+
+    @property
+    def directory(self) -> ModelDirectory:
+        """The user's models."""
+        elsewhere = self.config.cachedir
+        return ModelDirectory(self.home, None if elsewhere is None else Path(elsewhere))
+
+    @property
+    def flags(self) -> Mapping[str, Any]:
+        """What the command line said, by the setting's name."""
+        given = [name for name, source in self.sources.items() if source == flag_of(name)]
+        return {name: getattr(self.config, name) for name in given}
+
+    @property
+    def variables(self) -> Mapping[str, str]:
+        """The variables that name places, for a process that runs in another folder."""
+        places = {
+            one.variable: getattr(self.config, one.name)
+            for one in settings()
+            if one.kind.is_path and self.sources.get(one.name) == one.variable
+        }
+        if self.file.exists():  # to name one that is not there would be an error
+            places[_FILE_VARIABLE] = str(self.file)
+        return places
+
+
+def config_path(home: Path, environment: Mapping[str, str] = os.environ) -> Path:
+    """Where the file is, which need not be there: `$FOUNDRY_CONFIG`, else in the home."""
+    named = environment.get(_FILE_VARIABLE)
+    return Path(named).expanduser().absolute() if named else home / CONFIG_FILE
+
+
+def load_config(
+    flags: Mapping[str, object] | None = None, *, environment: Mapping[str, str] = os.environ
+) -> Loaded:
+    """Put the configuration together.
+
+    Args:
+        flags: What the command line says, by the setting's name.
+        environment: The variables.
+
+    Raises:
+        BadConfig: A setting has no such value, or there is none of that name.
+        BadSettings: What `foundry cache cd` remembers cannot be read.
+    """
+    directory = ModelDirectory.from_environment(environment)
+    file = config_path(directory.home, environment)
+    known = {one.name: one for one in settings()}
+    values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    if directory.elsewhere is not None:
+        values["cachedir"] = str(directory.elsewhere)
+        sources["cachedir"] = str(directory.home / SETTINGS_FILE)
+    must_exist = bool(environment.get(_FILE_VARIABLE))
+    for one in (*_of_file(file, must_exist), *_of_environment(environment), *_of_flags(flags or {})):
+        setting = known.get(one.name)
+        if setting is None:
+            raise BadConfig(f"{one.where}: {_no_such(known, one.name)}")
+        try:
+            values[one.name] = setting.kind.value_of(one.value, secret=setting.secret, base=one.base)
+        except BadValue as error:
+            raise BadConfig(f"{one.where}: {error}") from None
+        sources[one.name] = one.source
+    return Loaded(config=Config(**values), sources=sources, home=directory.home, file=file)
+
+
+@frozen(kw_only=True)
+class _Given:
+    """What one place says of one setting."""
+
+    name: str
+    value: object
+    source: str
+    """The file, the variable or the flag."""
+    where: str
+    """The same for errors: of a file, its field too."""
+    base: Path = field(factory=Path)
+    """What a path is relative to."""
+
+
+def _of_file(file: Path, must_exist: bool) -> Iterator[_Given]:
+    try:
+        content = tomllib.loads(file.read_text("utf-8"))
+    except FileNotFoundError as error:
+        if must_exist:
+            raise BadConfig(f"{_FILE_VARIABLE}: {file}: {error.strerror}") from error
+        return
+    except OSError as error:
+        raise BadConfig(f"{file}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadConfig(f"{file}: expected TOML: {error}") from error
+    for name, value in content.items():
+        yield _Given(name=name, value=value, source=str(file), where=f"{file}: {name}", base=file.parent)
+
+
+def _of_environment(environment: Mapping[str, str]) -> Iterator[_Given]:
+    """Give what variables say; an empty one says nothing.
+
+    Choice: what begins with FOUNDRY_ may belong to other programs. An unknown name is an error only if it
+    looks like a known one that was mistyped.
+    """
+    known = {one.variable: one.name for one in settings()}
+    for variable, value in environment.items():
+        if value == "" or not variable.startswith(_PREFIX) or variable in _OTHER_VARIABLES:
+            continue
+        if variable in known:
+            yield _Given(name=known[variable], value=value, source=variable, where=variable)
+        elif near := _nearest(variable, (*known, *_OTHER_VARIABLES)):
+            raise BadConfig(f"{variable}: no such setting; did you mean {near}?")
+
+
+def _of_flags(flags: Mapping[str, object]) -> Iterator[_Given]:
+    for name, value in flags.items():
+        flag = flag_of(name)
+        yield _Given(name=name, value=value, source=flag, where=flag)
+
+
+def flag_of(name: str) -> str:
+    """The command line's spelling of a setting's name."""
+    return f"--{name.replace('_', '-')}"
+
+
+def _no_such(known: Iterable[str], name: str) -> str:
+    near = _nearest(name, known)
+    return "no such setting" + (f"; did you mean {near}?" if near else "")
+
+
+def _nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that somebody who wrote this one has probably meant."""
+    by_letters = {_letters(one): one for one in known}
+    found = difflib.get_close_matches(_letters(name), by_letters, n=1, cutoff=0.8)
+    return by_letters[found[0]] if found else None
+
+
+def _letters(name: str) -> str:
+    """A name as far as people remember it."""
+    return name.removeprefix(_PREFIX).replace("-", "").replace("_", "").lower()
