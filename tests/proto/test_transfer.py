@@ -515,3 +515,16 @@ def test_what_was_not_asked_for_is_misuse() -> None:
             machine.flushed(one, position)
     with pytest.raises(LocalProtocolError, match=unknown):
         machine.flushed(Range(number=one.number, path="a", start=0, stop=6), 3)
+
+
+def test_who_must_leave_at_once_keeps_what_is_known_by_then() -> None:
+    machine = transfer(wanted("a", b"x" * 21))
+    first, second, _ = begin(machine)
+    fetch(machine, second)
+    machine.received(first, 7)
+    machine.flushed(first, 3)
+    again = transfer(wanted("a", b"x" * 21), found={"a": 21}, record=machine.record())
+    assert [(one.start, one.stop) for one in begin(again)] == [(3, 7), (14, 21)]
+    assert machine.given_up is None
+    machine.failed(first, 0.0, "gone", final=True)
+    assert machine.given_up == "a: gone"

@@ -102,16 +102,13 @@ class Transfer:
             file = self._files[wanted.path] = File(wanted)
             file.begin_anew()
             self._unfinished += 1
-            entry, verified = begun.get(wanted.path), record.verified.get(wanted.path)
             if trusting or wanted.sha256 is not None:
-                self._go_on(file, entry, is_verified=verified is not None and verified == wanted.sha256)
+                self._go_on(file, begun.get(wanted.path), record.verified.get(wanted.path))
             else:
                 self._waiting.append(file)
         self._waiting.reverse()
-        # What was found is no news; a record that says less than that does no harm.
-        self._stale = False
 
-    def _go_on(self, file: File, entry: RecordedFile | None, *, is_verified: bool) -> None:
+    def _go_on(self, file: File, entry: RecordedFile | None, verified: str | None) -> None:
         """Use what an earlier attempt has left of a file, as far as it is certain."""
         wanted = file.wanted
         if self._found.get(wanted.path) != wanted.size or (entry is not None and not entry.is_of(wanted)):
@@ -124,7 +121,8 @@ class Transfer:
         self._done += file.done.size
         if entry is not None:
             self._begun[wanted.path] = file
-        if is_verified and file.todo.size == 0:
+        if verified is not None and verified == wanted.sha256 and file.todo.size == 0:
+            self._verified[wanted.path] = verified
             self._settle_as_whole(file)
         else:
             file.state = State.FETCHING
@@ -149,6 +147,25 @@ class Transfer:
         """
         file = self._files[path]
         return file.done.size + file.arrived, file.wanted.size
+
+    @property
+    def given_up(self) -> str | None:
+        """Why it will not be whole; `None` as long as it may be."""
+        return self._reason
+
+    def record(self) -> bytes:
+        """What there is to record now: to be kept by who must leave at once, and may not wait for the end."""
+        begun = tuple(
+            RecordedFile(
+                path=file.wanted.path,
+                size=file.wanted.size,
+                sha256=file.wanted.sha256,
+                tag=file.wanted.tag,
+                done=tuple(file.done),
+            )
+            for file in self._begun.values()
+        )
+        return encode_record(Record(begun=begun, verified=dict(self._verified)))
 
     def next_action(self, now: float) -> Action:
         """Say what to do next; ask again until the answer is to wait, or that it has ended.
@@ -178,20 +195,9 @@ class Transfer:
         return Wait(until=min((time for time in times if time > now), default=None))
 
     def _save(self) -> SaveRecord:
-        files = self._begun.values()
-        self._saving = tuple(file for file in files if file.state is State.ENTERED)
+        self._saving = tuple(file for file in self._begun.values() if file.state is State.ENTERED)
         self._must_save, self._stale, self._unsaved = False, False, 0
-        begun = tuple(
-            RecordedFile(
-                path=file.wanted.path,
-                size=file.wanted.size,
-                sha256=file.wanted.sha256,
-                tag=file.wanted.tag,
-                done=tuple(file.done),
-            )
-            for file in files
-        )
-        return SaveRecord(data=encode_record(Record(begun=begun, verified=dict(self._verified))))
+        return SaveRecord(data=self.record())
 
     def _end(self) -> Action:
         """Wait for what is under way, record what is known, and end."""

@@ -12,7 +12,7 @@ import shutil
 from pathlib import Path
 
 from foundry_runtime.models.folder import IDENTITY_FILE
-from foundry_runtime.platform import flush_folder
+from foundry_runtime.platform import flush_file, flush_folder
 
 __all__ = ["check_place", "put_in_place"]
 
@@ -79,5 +79,5 @@ def _flush(folder: Path) -> None:
     for path, _, names in os.walk(folder):
         for name in names:
             with Path(path, name).open("r+b") as file:
-                os.fsync(file.fileno())
+                flush_file(file.fileno())
         flush_folder(Path(path))

@@ -5,7 +5,16 @@ name as an argument, so that the branches of the others can be tested with the s
 """
 
 from foundry_runtime.platform.cores import usable_cores
-from foundry_runtime.platform.files import flush_folder, make_private_folder, try_lock, write_whole
+from foundry_runtime.platform.files import (
+    flush_file,
+    flush_folder,
+    is_link,
+    make_private_folder,
+    reserve,
+    space_taken,
+    try_lock,
+    write_whole,
+)
 from foundry_runtime.platform.libraries import shared_library_name
 from foundry_runtime.platform.memory import (
     LazyMemory,
@@ -25,14 +34,18 @@ from foundry_runtime.platform.processes import (
 __all__ = [
     "LazyMemory",
     "birth_of",
+    "flush_file",
     "flush_folder",
+    "is_link",
     "kill_process",
     "make_private_folder",
     "port_holder",
     "request_stop",
+    "reserve",
     "return_freed_memory",
     "return_large_memory_at_once",
     "shared_library_name",
+    "space_taken",
     "start_detached",
     "stop_requests",
     "try_lock",

@@ -1,20 +1,31 @@
 """Files that several processes share: locks, whole writes, private folders.
 
-Knows: how one process at a time is let in, and how a reader never sees half a file.
+Knows: how one process at a time is let in, how a reader never sees half a file, what outlives a power cut.
 Refuses to know: what the lock guards, and what the file says.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
+import stat
 import sys
 import time
 from importlib import import_module
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-__all__ = ["flush_folder", "make_private_folder", "try_lock", "write_whole"]
+__all__ = [
+    "flush_file",
+    "flush_folder",
+    "is_link",
+    "make_private_folder",
+    "reserve",
+    "space_taken",
+    "try_lock",
+    "write_whole",
+]
 
 
 def try_lock(file: BinaryIO, *, system: str = sys.platform) -> bool:
@@ -43,7 +54,7 @@ def try_lock(file: BinaryIO, *, system: str = sys.platform) -> bool:
     return True
 
 
-def write_whole(path: Path, data: bytes, *, system: str = sys.platform) -> None:
+def write_whole(path: Path, data: bytes, *, durable: bool = False, system: str = sys.platform) -> None:
     """Write a file that others read at any time: they see what was there before, or all of the new.
 
     Only its owner can read it, where the system knows such a thing of a single file.
@@ -51,6 +62,7 @@ def write_whole(path: Path, data: bytes, *, system: str = sys.platform) -> None:
     Args:
         path: Where; its folder is there.
         data: What.
+        durable: Whether the new file outlives a power cut from now on; that takes a while.
         system: The operating system, as `sys.platform` names it.
 
     Raises:
@@ -60,7 +72,12 @@ def write_whole(path: Path, data: bytes, *, system: str = sys.platform) -> None:
     try:
         with open(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:  # noqa: PTH123
             file.write(data)
+            if durable:
+                file.flush()
+                flush_file(file.fileno(), system=system)
         _replace(unfinished, path, system)
+        if durable:
+            flush_folder(path.parent, system=system)
     finally:
         unfinished.unlink(missing_ok=True)
 
@@ -110,3 +127,57 @@ def flush_folder(path: Path, *, system: str = sys.platform) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def flush_file(descriptor: int, *, system: str = sys.platform) -> None:
+    """Bring what was written to an open file to the disk, through whatever handle it was written.
+
+    On macOS `fsync` leaves it in the drive's own memory; not every file system has the call that does not.
+
+    Raises:
+        OSError: The disk has failed, or is full.
+    """
+    if system == "darwin":
+        fcntl: Any = import_module("fcntl")
+        try:
+            fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+        except OSError:
+            pass
+        else:
+            return
+    os.fsync(descriptor)
+
+
+def reserve(descriptor: int, size: int, *, system: str = sys.platform) -> None:
+    """Give an open, empty file its size, and the room for it on the disk where the system can promise that.
+
+    Raises:
+        OSError: There is no room, or a file may not be so large.
+    """
+    if system == "linux" and size:
+        try:
+            os.posix_fallocate(descriptor, 0, size)
+        except OSError as error:
+            if error.errno not in _NO_RESERVING:
+                raise
+    os.truncate(descriptor, size)
+
+
+_NO_RESERVING: Final = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENODEV})
+"""What file systems say that promise nothing."""
+
+
+def space_taken(status: os.stat_result, *, system: str = sys.platform) -> int:
+    """How many bytes of the disk a file takes, whatever its size is."""
+    return status.st_size if system == "win32" else status.st_blocks * 512
+
+
+def is_link(status: os.stat_result, *, system: str = sys.platform) -> bool:
+    """Whether what `lstat` has looked at leads elsewhere: a link or, on Windows, a junction."""
+    if system == "win32" and getattr(status, "st_reparse_tag", 0) == _JUNCTION:
+        return True
+    return stat.S_ISLNK(status.st_mode)
+
+
+_JUNCTION: Final = 0xA0000003
+"""`IO_REPARSE_TAG_MOUNT_POINT`."""

@@ -4,12 +4,26 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import sys
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
-from foundry_runtime.platform import files, flush_folder, make_private_folder, try_lock, write_whole
+from foundry_runtime.platform import (
+    files,
+    flush_file,
+    flush_folder,
+    is_link,
+    make_private_folder,
+    reserve,
+    space_taken,
+    try_lock,
+    write_whole,
+)
 
 
 def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
@@ -104,3 +118,91 @@ def test_a_folders_entries_are_brought_to_the_disk_where_a_folder_can_be_opened(
         assert len(flushed) == 1
         with pytest.raises(OSError, match="Bad file descriptor"):
             os.fstat(flushed[0])
+
+
+def test_a_durable_file_is_on_the_disk_before_it_has_its_name_and_its_name_afterwards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: list[tuple[str, bool]] = []
+    path = tmp_path / "record"
+
+    def note(descriptor: int) -> None:
+        kind = "folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file"
+        flushed.append((kind, path.exists()))
+
+    monkeypatch.setattr(os, "fsync", note)
+    write_whole(path, b"x", durable=True, system="linux")
+    assert flushed == [("file", False), ("folder", True)]
+    path.unlink()
+    write_whole(path, b"x")
+    assert len(flushed) == 2
+
+
+class Fcntl:
+    """macOS's way to the disk itself, which not every file system has."""
+
+    F_FULLFSYNC = 51
+
+    def __init__(self, *, has: bool) -> None:
+        self._has = has
+        self.asked: list[int] = []
+
+    def fcntl(self, _descriptor: int, command: int) -> int:
+        self.asked.append(command)
+        if not self._has:
+            raise OSError(errno.ENOTSUP, "Operation not supported")
+        return 0
+
+
+@pytest.mark.parametrize(("has", "plain"), [(True, 0), (False, 1)])
+def test_on_macos_a_file_is_flushed_through_the_drives_own_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has: bool, plain: int
+) -> None:
+    fcntl = Fcntl(has=has)
+    monkeypatch.setitem(sys.modules, "fcntl", fcntl)
+    flushed: list[int] = []
+    monkeypatch.setattr(os, "fsync", flushed.append)
+    with (tmp_path / "file").open("wb") as file:
+        flush_file(file.fileno(), system="darwin")
+    assert (fcntl.asked, len(flushed)) == ([fcntl.F_FULLFSYNC], plain)
+
+
+@pytest.mark.parametrize("system", ["linux", "darwin", "win32"])
+def test_a_reserved_file_has_its_size(tmp_path: Path, system: str) -> None:
+    if system == "linux" and sys.platform != "linux":
+        pytest.skip("the call is Linux's")
+    with (tmp_path / "file").open("xb") as file:
+        reserve(file.fileno(), 100_000, system=system)
+        status = os.fstat(file.fileno())
+    assert status.st_size == 100_000
+    if system == "linux":
+        assert space_taken(status) >= 100_000
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the call is Linux's")
+@pytest.mark.parametrize(("number", "is_told"), [(errno.EOPNOTSUPP, False), (errno.ENOSPC, True)])
+def test_a_file_system_that_promises_no_room_is_no_failure_and_one_that_has_none_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, is_told: bool
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "posix_fallocate", fail)
+    with (tmp_path / "file").open("xb") as file:
+        with pytest.raises(OSError, match="No space") if is_told else nullcontext():
+            reserve(file.fileno(), 1000, system="linux")
+        assert os.fstat(file.fileno()).st_size == (0 if is_told else 1000)
+
+
+def test_what_a_file_takes_of_the_disk_is_its_size_where_nothing_else_is_known(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"x" * 5)
+    assert space_taken((tmp_path / "file").lstat(), system="win32") == 5
+
+
+def test_a_link_is_told_from_what_it_leads_to_and_so_is_a_junction(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path)
+    assert is_link((tmp_path / "link").lstat())
+    assert not is_link(tmp_path.lstat())
+    junction = SimpleNamespace(st_reparse_tag=0xA0000003, st_mode=stat.S_IFDIR)
+    assert is_link(cast("os.stat_result", junction), system="win32")
+    assert not is_link(cast("os.stat_result", junction), system="linux")

@@ -1,0 +1,385 @@
+"""Drives a transfer: HTTP on one side, the disk on the other.
+
+Knows: who waits for whom. Bytes go from a connection to the file, are flushed for many at a time, and only
+then told to the machine as flushed; when an address has expired, addresses are asked for again.
+Refuses to know: what is to be done next (`foundry_proto.transfer`), what an answer must be (`ranges.py`), and
+how files are written (`disk.py`).
+
+The loop itself never touches the disk.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from threading import Event
+from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar, assert_never
+
+import anyio
+import anyio.to_thread
+from attrs import define, evolve, field
+
+from foundry_proto.transfer import Ended, Fetch, Plan, Prepare, Range, SaveRecord, Transfer, Verify, Wait
+from foundry_runtime.download.fetching.disk import Disk, OpenFile
+from foundry_runtime.download.fetching.ranges import Body, NoRanges, range_of
+from foundry_runtime.download.fetching.remote import Limits, Listing, RemoteFile
+from foundry_runtime.download.http import RequestFailed, shown
+from foundry_runtime.download.sources.api import DownloadFailed, Place
+from foundry_runtime.download.work import Progress
+
+if TYPE_CHECKING:
+    import httpx
+
+__all__ = ["fetch_folder"]
+
+_KIB: Final = 1024
+_BLOCK: Final = 1024 * _KIB
+"""How many bytes are written at a time."""
+_BLOCKS: Final = (16 * _KIB, 16 * 1024 * _KIB)
+"""The least and the most of them."""
+_ENOUGH: Final = 4 * 1024 * _KIB
+"""How many bytes are worth a flush."""
+_LATEST: Final = 1.0
+"""Seconds after which any bytes are."""
+_EXPIRED: Final = frozenset({401, 403})
+_WHOLE: Final = 2**62
+"""A range of any file."""
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+async def fetch_folder(
+    listing: Listing,
+    place: Place,
+    progress: Progress,
+    *,
+    client: httpx.AsyncClient,
+    buffer_size: int | None = None,
+    limits: Limits | None = None,
+) -> None:
+    """Bring files into a place's folder: these, whole, and no others.
+
+    What an earlier call has left is gone on with. When it is cancelled, all work has ended when it raises,
+    and what has come until then is kept.
+
+    Args:
+        listing: Says which files there are, and where.
+        place: Where to; one call for a place at a time.
+        progress: Told the file and how much of all is done, from 0 to 1.
+        client: As `open_client` gives it.
+        buffer_size: How many bytes to write at a time.
+        limits: How much at a time, and how patiently.
+
+    Raises:
+        DownloadFailed: They cannot be got; the text says why.
+        OSError: A file cannot be written.
+        BadPlan: The files cannot lie in one folder.
+    """
+    limits = limits or Limits()
+    files = await listing()
+    plan = Plan(file.wanted for file in files)
+    disk = Disk(place.folder, plan)
+    block = min(max(buffer_size or _BLOCK, _BLOCKS[0]), _BLOCKS[1])
+    while True:
+        found = await anyio.to_thread.run_sync(disk.open)
+        machine = Transfer(
+            plan,
+            found.sizes,
+            found.record,
+            range_size=limits.range_size,
+            # Twice as many as there are connections: half of them may be waiting for the disk.
+            parallel=limits.connections * 2,
+            save_every=limits.save_every,
+            attempts=limits.attempts,
+        )
+        addresses = _Addresses(listing, {file.wanted.path: file for file in files})
+        fetcher = _Fetcher(machine, disk, addresses, client, progress, limits, block)
+        if await fetcher.run():
+            break
+        # One answer a file: what it has in front of what is missing must be passed over, but only once.
+        limits = evolve(limits, range_size=_WHOLE)
+    await anyio.to_thread.run_sync(disk.finish)
+
+
+@define(eq=False)
+class _Addresses:
+    """Where files are, and where they are when that has expired."""
+
+    _listing: Listing
+    _files: Mapping[str, RemoteFile]
+    edition: int = field(init=False, default=0)
+    """How often they were asked for again."""
+    _proven: bool = field(init=False, default=False)
+    """Whether one of this edition has worked: one that never has was not too old, but wrong."""
+    _asking: anyio.Lock = field(init=False, factory=anyio.Lock)
+
+    def of(self, path: str) -> RemoteFile:
+        return self._files[path]
+
+    def works(self, edition: int) -> None:
+        """An address of an edition has worked."""
+        self._proven = self._proven or edition == self.edition
+
+    async def renew(self, edition: int) -> bool:
+        """Ask for new ones, if these are of the last edition; says whether that is of any use.
+
+        Raises:
+            DownloadFailed: There are none, or other files.
+        """
+        async with self._asking:
+            if edition != self.edition:
+                return True
+            if not self._proven:
+                return False
+            files = {file.wanted.path: file for file in await self._listing()}
+            if {path: file.wanted for path, file in files.items()} != {
+                path: file.wanted for path, file in self._files.items()
+            }:
+                raise DownloadFailed(
+                    "the files have changed at their source while they were fetched: ask again"
+                )
+            self._files = files
+            self.edition += 1
+            self._proven = False
+            return True
+
+
+@define(eq=False)
+class _Part:
+    """A range that is on its way."""
+
+    range: Range
+    written: int
+    """The position up to which its bytes are in the file."""
+    flushed: int
+    file: OpenFile | None = None
+    pieces: list[bytes] = field(factory=list)
+    """What has come and is not written."""
+    waiting: int = 0
+    """Bytes of it."""
+    ended: bool = False
+    """Whether nothing more is written."""
+    failure: RequestFailed | None = None
+
+
+@define(eq=False)
+class _Fetcher:
+    """One attempt at a transfer."""
+
+    _machine: Transfer
+    _disk: Disk
+    _addresses: _Addresses
+    _client: httpx.AsyncClient
+    _progress: Progress
+    _limits: Limits
+    _block: int
+    _parts: dict[int, _Part] = field(init=False, factory=dict)
+    _error: BaseException | None = field(init=False, default=None)
+    """Why it is given up."""
+    _is_over: bool = field(init=False, default=False)
+    """Whether nothing is left to be done, or to be kept."""
+    _unflushed: int = field(init=False, default=0)
+    _changed: anyio.Event = field(init=False, factory=anyio.Event)
+    """Whether the machine knows something new."""
+    _dirty: anyio.Event = field(init=False, factory=anyio.Event)
+    """Whether anything is to be flushed."""
+    _urgent: anyio.Event = field(init=False, factory=anyio.Event)
+    """Whether it is worth it at once."""
+    _room: anyio.Event = field(init=False, factory=anyio.Event)
+    """Whether something was flushed."""
+    _stopping: Event = field(init=False, factory=Event)
+    """Ends threads that compute for long."""
+    _connections: anyio.CapacityLimiter = field(init=False)
+    _threads: anyio.CapacityLimiter = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._connections = anyio.CapacityLimiter(self._limits.connections)
+        self._threads = anyio.CapacityLimiter(self._limits.connections + 4)
+
+    async def run(self) -> bool:
+        """Fetch.
+
+        Returns:
+            Whether all is there; else the server gives whole files only.
+        """
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._doing, self._flush_always)
+                reason = await self._drive(tasks)
+                tasks.cancel_scope.cancel()
+        finally:
+            self._stopping.set()
+            with anyio.CancelScope(shield=True):
+                await self._settle()
+        if isinstance(self._error, NoRanges):
+            return False
+        if self._error is not None:
+            raise self._error
+        if reason is not None:
+            raise DownloadFailed(reason)
+        return True
+
+    async def _drive(self, tasks: anyio.abc.TaskGroup) -> str | None:
+        """Do what the machine says, until it has ended or something has failed for good."""
+        machine = self._machine
+        while self._error is None and machine.given_up is None:
+            match action := machine.next_action(anyio.current_time()):
+                case SaveRecord(data=data):
+                    tasks.start_soon(self._doing, partial(self._save, data))
+                case Prepare(path=path, size=size):
+                    tasks.start_soon(self._doing, partial(self._prepare, path, size))
+                case Verify(path=path):
+                    tasks.start_soon(self._doing, partial(self._verify, path))
+                case Fetch(range=wanted):
+                    part = _Part(wanted, written=wanted.start, flushed=wanted.start)
+                    self._parts[wanted.number] = part
+                    tasks.start_soon(self._doing, partial(self._fetch, part))
+                case Wait(until=until):
+                    await self._wait(until)
+                case Ended(reason=reason):
+                    self._is_over = True
+                    return reason
+                case _:
+                    assert_never(action)
+        return machine.given_up
+
+    async def _wait(self, until: float | None) -> None:
+        with anyio.CancelScope(deadline=float("inf") if until is None else until):
+            await self._changed.wait()
+        self._changed = anyio.Event()
+
+    async def _doing(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Do a part of the work; what goes wrong in it ends all."""
+        try:
+            await work()
+        except (OSError, RequestFailed) as error:
+            if self._error is None:
+                self._error = error
+        self._changed.set()
+
+    async def _in_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        return await anyio.to_thread.run_sync(partial(function, *args, **kwargs), limiter=self._threads)
+
+    async def _save(self, record: bytes) -> None:
+        await self._in_thread(self._disk.save, record)
+        self._machine.saved()
+
+    async def _prepare(self, path: str, size: int) -> None:
+        await self._in_thread(self._disk.make, path, size)
+        self._machine.prepared(path)
+
+    async def _verify(self, path: str) -> None:
+        sha256 = await self._in_thread(self._disk.sha256, path, self._stopping)
+        if sha256 is not None:
+            self._machine.verified(path, sha256)
+
+    async def _fetch(self, part: _Part) -> None:
+        edition = self._addresses.edition
+        remote = self._addresses.of(part.range.path)
+        try:
+            async with (
+                self._connections,
+                range_of(self._client, remote, part.range, self._limits) as body,
+            ):
+                self._addresses.works(edition)
+                part.file = await self._in_thread(self._disk.open_at, part.range.path)
+                await self._copy(part, body)
+        except NoRanges:
+            raise
+        except RequestFailed as error:
+            part.failure = error
+            if error.status in _EXPIRED and not await self._addresses.renew(edition):
+                error.final = True
+            error.reason = f"{error.reason} ({shown(remote.url)})"
+        part.ended = True
+        self._dirty.set()
+        self._urgent.set()
+
+    async def _copy(self, part: _Part, body: Body) -> None:
+        try:
+            async for piece in body:
+                part.pieces.append(piece)
+                part.waiting += len(piece)
+                self._machine.received(part.range, len(piece))
+                self._progress(*self._machine.progress)
+                if part.waiting >= self._block:
+                    await self._write(part)
+        finally:
+            # What breaks off is worth keeping, too; what was cancelled is written in the end.
+            if part.pieces:
+                await self._write(part)
+
+    async def _write(self, part: _Part) -> None:
+        assert part.file is not None
+        while self._unflushed >= self._limits.unflushed:
+            await self._room.wait()
+        await self._in_thread(self._disk.write, part.file, part.pieces, part.written)
+        self._count_written(part)
+
+    def _count_written(self, part: _Part) -> None:
+        part.written += part.waiting
+        self._unflushed += part.waiting
+        part.pieces, part.waiting = [], 0
+        self._dirty.set()
+        if self._unflushed >= min(_ENOUGH, self._limits.unflushed):
+            self._urgent.set()
+
+    async def _flush_always(self) -> None:
+        """Flush what was written, for many files at a time: it is what takes longest."""
+        while True:
+            await self._dirty.wait()
+            self._dirty = anyio.Event()
+            with anyio.move_on_after(_LATEST):
+                await self._urgent.wait()
+            self._urgent = anyio.Event()
+            await self._flush()
+
+    async def _flush(self) -> None:
+        parts = [
+            (part, part.written, part.ended)
+            for part in self._parts.values()
+            if part.ended or part.written > part.flushed
+        ]
+        dirty = [part.file for part, written, _ in parts if part.file and written > part.flushed]
+        over = [part.file for part, _, ended in parts if part.file and ended]
+        await self._in_thread(self._disk.flush, dirty, over)
+        now = anyio.current_time()
+        for part, written, ended in parts:
+            self._unflushed -= written - part.flushed
+            part.flushed = written
+            self._machine.flushed(part.range, written)
+            if ended:
+                del self._parts[part.range.number]
+                self._end(part, now)
+        self._room.set()
+        self._room = anyio.Event()
+        self._changed.set()
+
+    def _end(self, part: _Part, now: float) -> None:
+        if (failure := part.failure) is not None:
+            self._machine.failed(
+                part.range,
+                now,
+                failure.reason,
+                again_after=failure.again_after,
+                jitter=random.random(),  # noqa: S311 - nobody gains by guessing it
+                final=failure.final,
+            )
+
+    async def _settle(self) -> None:
+        """Keep what has come, when all tasks have ended, however they have."""
+        if self._is_over:
+            return
+        cut = RequestFailed("it was stopped")
+        try:
+            for part in self._parts.values():
+                if part.file is not None and part.pieces:
+                    await self._in_thread(self._disk.write, part.file, part.pieces, part.written)
+                    self._count_written(part)
+                part.failure, part.ended = part.failure or cut, True
+            await self._flush()
+            await self._in_thread(self._disk.save, self._machine.record())
+        except OSError as error:
+            self._error = self._error or error
