@@ -1,7 +1,7 @@
 """What happens on an exchange: nouns, frozen, complete.
 
-Knows: what a server is told (`Head`, then `Request`; `Disconnected`), what it answers with (`Response`, or
-`StreamItem` … `StreamEnd`, or `Failure`), and that a client is told the same answers.
+Knows: what a server is told (`Head`, then `Request` or `Upgrade`; `Disconnected`), what it answers with
+(`Response`, or `StreamItem` … `StreamEnd`, or `Failure`), and that a client is told the same answers.
 Refuses to know: HTTP, JSON, and in which order events may come (`exchange.py`).
 """
 
@@ -23,6 +23,7 @@ __all__ = [
     "Response",
     "StreamEnd",
     "StreamItem",
+    "Upgrade",
     "header",
 ]
 
@@ -64,6 +65,15 @@ class Request(Generic[T]):
     """An instance of the operation's `request` class; `None` for an operation without a body."""
     raw: bytes = b""
     """The body as it came, for who relays it."""
+
+
+@frozen(kw_only=True)
+class Upgrade:
+    """A request for the connection to go on as a WebSocket, which it may: nothing is wrong with it."""
+
+    head: Head
+    headers: Headers
+    """What the answer has to say, beside its status 101."""
 
 
 @frozen(kw_only=True)

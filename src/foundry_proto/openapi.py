@@ -50,13 +50,15 @@ def statuses(operation: _Row) -> tuple[int, ...]:
     """Give the statuses of all failures that an operation may answer with, in their order.
 
     Whatever is sent may be malformed (400) or too large (413); a body may come too slowly (408) or in another
-    form than JSON (415).
+    form than JSON (415); a WebSocket may be opened in a wrong way (426) or from a wrong place (403).
     """
     found = {400, 413, *operation.failures}
     if operation.has_body:
         found |= {408, 415}
     if operation.local:
         found.add(403)
+    if operation.upgrade:
+        found |= {403, 426}
     return tuple(sorted(found))
 
 
@@ -82,6 +84,8 @@ def openapi_document(operations: Operations) -> OpenAPIDocument:
 def _written(operation: _Row) -> list[Any]:
     """The types that its answers are made of."""
     found = [operation.response, _ERRORS[operation.errors]]
+    if operation.upgrade:
+        found.append(operation.item)
     if operation.stream is not None:
         operation.stream.schema(operation.item, found.append)
     return found
@@ -100,12 +104,18 @@ def _operation(operation: _Row, method: str, schemas: Schemas) -> Schema:
         described["requestBody"] = {"required": True, "content": content}
     failure = {_JSON: {"schema": schemas.of(_ERRORS[operation.errors], "written")}}
     described["responses"] = {
-        "200": _success(operation, schemas),
+        "101" if operation.upgrade else "200": _success(operation, schemas),
         **{
             str(status): {"description": status_phrase(status), "content": failure}
             for status in statuses(operation)
         },
     }
+    if operation.upgrade:
+        # OpenAPI 3.1 has no word for what follows the handshake.
+        described["x-websocket-messages"] = {
+            "client": schemas.of(operation.request, "read"),
+            "server": schemas.of(operation.item, "written"),
+        }
     return described
 
 
@@ -130,6 +140,8 @@ def _parameters(operation: _Row, schemas: Schemas) -> list[Schema]:
 
 
 def _success(operation: _Row, schemas: Schemas) -> Schema:
+    if operation.upgrade:
+        return {"description": status_phrase(101)}
     content: Schema = {}
     if operation.response is not NoneType:
         content[_JSON] = {"schema": schemas.of(operation.response, "written")}

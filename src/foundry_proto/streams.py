@@ -34,7 +34,7 @@ from foundry_proto.progress import (
 from foundry_proto.sentinels import NEED_DATA, NeedData
 from foundry_proto.sse import SSEDecoder, encode_data
 
-__all__ = ["PROGRESS", "SSE_JSON", "StreamDecoder", "StreamFormat"]
+__all__ = ["PROGRESS", "SSE_JSON", "StreamDecoder", "StreamFormat", "StreamWriter"]
 
 
 class StreamDecoder(Protocol):
@@ -57,8 +57,8 @@ class StreamDecoder(Protocol):
         ...
 
 
-class StreamFormat(Protocol):
-    """How one kind of stream looks on the wire."""
+class StreamWriter(Protocol):
+    """How a server writes one kind of stream."""
 
     @property
     def media_type(self) -> bytes:
@@ -68,15 +68,6 @@ class StreamFormat(Protocol):
     @property
     def final_pause(self) -> float:
         """Seconds to wait before the last write, for clients that take one read for one piece."""
-        ...
-
-    def schema(self, item: type[Any], of: Callable[[type[Any]], object]) -> Mapping[str, object]:
-        """Describe a stream of such items in JSON Schema: one event of it, or else the whole text.
-
-        Args:
-            item: The class of an item.
-            of: Gives the schema of a message class.
-        """
         ...
 
     def encode_item(self, value: object) -> bytes:
@@ -89,6 +80,19 @@ class StreamFormat(Protocol):
 
     def encode_end(self) -> tuple[bytes, ...]:
         """Write the end of a whole stream; `final_pause` stands before the last piece."""
+        ...
+
+
+class StreamFormat(StreamWriter, Protocol):
+    """How one kind of stream looks on the wire, to who writes and to who reads it."""
+
+    def schema(self, item: type[Any], of: Callable[[type[Any]], object]) -> Mapping[str, object]:
+        """Describe a stream of such items in JSON Schema: one event of it, or else the whole text.
+
+        Args:
+            item: The class of an item.
+            of: Gives the schema of a message class.
+        """
         ...
 
     def decoder(self, item: type[Any], *, limit: int) -> StreamDecoder:

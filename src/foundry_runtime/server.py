@@ -23,7 +23,7 @@ from attrs import define, field, frozen
 from foundry_proto import __version__
 from foundry_proto.connection import Limits, Phase, ServerConnection
 from foundry_proto.errors import RemoteProtocolError
-from foundry_proto.events import Disconnected, Failure, Head, Headers, Request, Response
+from foundry_proto.events import Disconnected, Failure, Head, Headers, Request, Response, Upgrade
 from foundry_proto.exchange import Answer
 from foundry_proto.sentinels import NEED_DATA, NeedData
 from foundry_runtime.application import Application, Hangup
@@ -70,6 +70,7 @@ class _StandardHeaders:
 
 _SERVER: Final = b"foundry-proto/" + __version__.encode()
 _standard_headers: Final = _StandardHeaders()
+_NO_WEBSOCKET: Final = Failure(status=501, message="this server opens no WebSockets", type="server_error")
 _LARGE_BODY: Final = 64 * 1024
 """Bytes of input from which on it is read in a thread; to hand it over takes 0.1 ms."""
 _LOST: Final = (TransportBroken, TransportClosed, TimeoutError)
@@ -144,13 +145,17 @@ class _Served:
                 await self._decide(event)
             case Request():
                 await self._respond(event)
+            case Upgrade():
+                await self._send(_NO_WEBSOCKET)
             case Failure() | Response():
                 await self._send(event)
             case Disconnected() | None:
                 return False
         return True
 
-    async def _next_event(self) -> Head | Request[Any] | Failure | Response[None] | Disconnected | None:
+    async def _next_event(
+        self,
+    ) -> Head | Request[Any] | Upgrade | Failure | Response[None] | Disconnected | None:
         """Bring bytes in until they mean something; `None` when the connection closes."""
         while True:
             try:
@@ -174,7 +179,9 @@ class _Served:
                 return None
             self._take(data)
 
-    async def _interpret(self) -> Head | Request[Any] | Failure | Response[None] | Disconnected | NeedData:
+    async def _interpret(
+        self,
+    ) -> Head | Request[Any] | Upgrade | Failure | Response[None] | Disconnected | NeedData:
         """Ask the connection what the bytes mean: in a thread when they may mean a large body.
 
         To parse and to check 1 MB of dense JSON takes 100 ms, in which the loop would do nothing else.

@@ -13,7 +13,7 @@ from attrs import evolve
 from foundry_proto.codec import encode
 from foundry_proto.messages.chat import ChatCompletionRequest
 from foundry_proto.openapi import openapi_document, statuses
-from foundry_proto.operations import ALL, CHAT_COMPLETIONS, Operations
+from foundry_proto.operations import ALL, CHAT_COMPLETIONS, WATCH, Operations
 from foundry_proto.streams import PROGRESS
 from tests.support.fakes import COPY, DROP, FAKES, FIND, PUT
 
@@ -102,7 +102,7 @@ def test_only_what_is_used_is_described() -> None:
 
 
 def test_every_reference_of_the_whole_document_leads_somewhere() -> None:
-    document = described(ALL)
+    document = described(ALL + Operations([WATCH]))
     for schema in document["components"]["schemas"].values():
         jsonschema.Draft202012Validator.check_schema(schema)
     names = {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}
@@ -117,6 +117,16 @@ def test_every_reference_of_the_whole_document_leads_somewhere() -> None:
             case list(inner):
                 waiting += inner
     assert referred == names
+
+
+def test_a_websocket_is_described_by_what_is_said_on_it() -> None:
+    row = described(Operations([WATCH]))["paths"]["/foundry/watch"]["get"]
+    assert "requestBody" not in row
+    assert list(row["responses"]) == ["101", "400", "403", "413", "426"]
+    assert row["responses"]["101"] == {"description": "Switching Protocols"}
+    names = [one["$ref"].rpartition("/")[2] for one in row["x-websocket-messages"]["client"]["anyOf"]]
+    assert names == ["WatchRequest", "ChatCall", "CancelCall"]
+    assert {"$ref": "#/components/schemas/CallChunk"} in row["x-websocket-messages"]["server"]["anyOf"]
 
 
 def test_the_reference_pages_names_are_those_of_the_document() -> None:

@@ -80,9 +80,10 @@ def test_every_operation_has_its_transcripts(operation: Operation[object, object
         for event in answers(transcript)
     }
     streamed = {StreamItem, StreamEnd} if operation.stream else set()
-    refuses = {Failure} if operation.failures or operation.query is not NoneType else set()
+    may_refuse = operation.failures or operation.query is not NoneType or operation.upgrade
+    refuses = {Failure} if may_refuse else set()
     only_streamed = operation.stream is not None and operation.response is NoneType
-    answered = set() if only_streamed else {Response}
+    answered = set() if only_streamed or operation.upgrade else {Response}
     assert kinds == answered | streamed | refuses
 
 

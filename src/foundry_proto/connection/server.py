@@ -27,7 +27,7 @@ from attrs import define, field, frozen
 
 from foundry_proto.connection._h11 import feed, in_words
 from foundry_proto.errors import LocalProtocolError, RemoteProtocolError
-from foundry_proto.events import Disconnected, Failure, Head, Headers, Request, Response, header
+from foundry_proto.events import Disconnected, Failure, Head, Headers, Request, Response, Upgrade, header
 from foundry_proto.exchange import Answer, Data, End, Piece, ServerExchange, Start
 from foundry_proto.messages.errors import status_phrase
 from foundry_proto.operations import Operations
@@ -49,6 +49,8 @@ class Phase(Enum):
     """The server's own answer."""
     CLOSING = "closing"
     """Nothing: the last answer is whole, or there will be none."""
+    SWITCHED = "switched"
+    """Nothing: the connection goes on as a WebSocket, of which this machine knows nothing."""
 
 
 @frozen(kw_only=True)
@@ -109,6 +111,8 @@ class ServerConnection:
     """How much of the input was searched for a head's end."""
     _rest: int | None = field(init=False)
     """Bytes of the request's body that were not given to h11 yet; `None` while only h11 can know."""
+    _asked: Request[Any] | Upgrade | Failure | None = field(init=False)
+    """What the request meant, once it is whole."""
     _fed: bytes = field(init=False)
     """What h11 was given last of a chunked body, and four bytes before it."""
     _last: bool = field(init=False, default=False)
@@ -130,6 +134,7 @@ class ServerConnection:
         self._phase = Phase.HEAD if self._input else Phase.IDLE
         self._searched = 0
         self._rest = 0
+        self._asked = None
         self._fed = b""
 
     @property
@@ -150,6 +155,8 @@ class ServerConnection:
         """
         if self._eof:
             raise LocalProtocolError("receive_data: expected no data after receive_eof")
+        if self._phase is Phase.SWITCHED:
+            raise LocalProtocolError("receive_data: expected no data after switch")
         if self._phase is Phase.CLOSING:
             return
         self._input += data
@@ -170,12 +177,15 @@ class ServerConnection:
             return bytes(self._http.send(h11.InformationalResponse(status_code=100, headers=[])) or b"")
         return b""
 
-    def next_event(self) -> Head | Request[Any] | Failure | Response[None] | Disconnected | NeedData:
+    def next_event(
+        self,
+    ) -> Head | Request[Any] | Upgrade | Failure | Response[None] | Disconnected | NeedData:
         """Say what has happened.
 
         Returns:
-            `Head` and then `Request`; or an answer (`Failure`, `Response`) that the driver should `send`;
-            `Disconnected`, once, when the peer sends nothing more; otherwise `NEED_DATA`.
+            `Head` and then `Request`, or `Upgrade`, which `switch` accepts; or an answer (`Failure`,
+            `Response`) that the driver should `send`; `Disconnected`, once, when the peer sends nothing more;
+            otherwise `NEED_DATA`.
 
         Raises:
             RemoteProtocolError: The framing is broken. Send its `failure`; the connection then closes.
@@ -191,7 +201,7 @@ class ServerConnection:
             self._phase = Phase.CLOSING
         return Disconnected()
 
-    def _next_event(self) -> Head | Request[Any] | Failure | Response[None] | NeedData:
+    def _next_event(self) -> Head | Request[Any] | Upgrade | Failure | Response[None] | NeedData:
         match self._phase:
             case Phase.HEAD:
                 return self._next_head()
@@ -229,6 +239,9 @@ class ServerConnection:
         self._last = coding is not None and length is not None
         self._rest = None if coding is not None else int(length or 0)
         self._phase = Phase.BODY
+        if request.http_version == b"1.0":
+            # To be ignored there (RFC 9110, section 7.8).
+            headers = tuple(one for one in headers if one[0] != b"upgrade")
         event = self._exchange.receive_head(request.method.decode(), request.target.decode(), headers)
         if not isinstance(event, Head):
             self._stop_reading()
@@ -267,7 +280,7 @@ class ServerConnection:
         if unread > self._limits.drain or self._http.they_are_waiting_for_100_continue:
             self._last = True
 
-    def _next_body(self) -> Head | Request[Any] | Failure | Response[None] | NeedData:
+    def _next_body(self) -> Head | Request[Any] | Upgrade | Failure | Response[None] | NeedData:
         if self._exchange.answered:
             if not self._drained():
                 return NEED_DATA
@@ -276,7 +289,8 @@ class ServerConnection:
         while (part := self._next_part()) is not None:
             if isinstance(part, h11.EndOfMessage):
                 self._phase = Phase.RESPONDING
-                return self._exchange.receive_end()
+                self._asked = self._exchange.receive_end()
+                return self._asked
             failure = self._exchange.receive_body(part.data)
             if failure is not None:
                 self._stop_reading()
@@ -330,6 +344,23 @@ class ServerConnection:
         self._last = True
         self._phase = Phase.RESPONDING
         return self.send(failure)
+
+    def switch(self, upgrade: Upgrade) -> tuple[bytes, bytes]:
+        """Accept an `Upgrade`: what comes from here on belongs to who speaks the other protocol.
+
+        Returns:
+            What to send first, and what the client has sent already behind its request.
+
+        Raises:
+            LocalProtocolError: This is not asked for, or was answered otherwise.
+        """
+        if upgrade is not self._asked or self._phase is not Phase.RESPONDING:
+            raise LocalProtocolError(f"cannot switch while the connection is {self._phase.value}")
+        self._phase = Phase.SWITCHED
+        behind = bytes(self._input)
+        self._input.clear()
+        lines = (b"%b: %b\r\n" % one for one in (*self._headers(), *upgrade.headers))
+        return b"HTTP/1.1 101 Switching Protocols\r\n%b\r\n" % b"".join(lines), behind
 
     def send(self, *events: Answer) -> list[Write]:
         """Answer: several events of a stream leave as one write.

@@ -5,7 +5,8 @@ OPTIONS, 405 with `Allow`, error bodies, streams).
 Refuses to know: bytes on the wire (`connection/`), who may talk, and what a handler does.
 
 The laws:
-- A head gives `Head`, or the answer to send instead; after `Head`, a body gives `Request` or a `Failure`.
+- A head gives `Head`, or the answer to send instead; after `Head`, a body gives `Request` or a `Failure`, or
+  `Upgrade` where the connection is to go on as a WebSocket.
 - A server answers once: a `Response`, or a `Failure`, or `StreamItem`s and then `StreamEnd` or `Failure`.
 - What is wrong with the peer's *content* is never an exception.
 """
@@ -32,11 +33,13 @@ from foundry_proto.events import (
     Response,
     StreamEnd,
     StreamItem,
+    Upgrade,
     header,
 )
 from foundry_proto.messages.errors import ErrorFamily, error_body
 from foundry_proto.operations import Match, Operation, Operations
-from foundry_proto.streams import StreamFormat
+from foundry_proto.streams import StreamWriter
+from foundry_proto.upgrade import check_websocket, websocket_headers
 
 __all__ = ["MAX_QUERY_WORDS", "Answer", "Data", "End", "Piece", "ServerExchange", "Start"]
 
@@ -104,10 +107,12 @@ class ServerExchange:
     Args:
         operations: What is offered here.
         client: The peer's address, for `Head`; `None` where it has none, or none that is known.
+        stream: How streamed answers look, where it is not as their rows say.
     """
 
     _operations: Operations
     _client: str | None = field(kw_only=True, default=None)
+    _stream: StreamWriter | None = field(kw_only=True, default=None)
     _operation: Operation[Any, Any, Any] | None = field(init=False, default=None)
     _head: Head | None = field(init=False, default=None)
     _method: str = field(init=False, default="")
@@ -149,6 +154,8 @@ class ServerExchange:
             message = f"method: expected {expected} for {path[:200]}, got {method[:40]}"
             return Failure(status=405, message=message, code="method_not_allowed", headers=allow)
         self._operation = operation
+        if operation.upgrade and (failure := check_websocket(headers)) is not None:
+            return failure
         if (failure := _check_body_headers(operation, headers)) is not None:
             return failure
         try:
@@ -171,12 +178,14 @@ class ServerExchange:
         self._body += data
         return None
 
-    def receive_end(self) -> Request[Any] | Failure:
+    def receive_end(self) -> Request[Any] | Upgrade | Failure:
         """The request's body is whole: say what it means."""
         if self._head is None:
             raise LocalProtocolError("receive_end: no head was accepted")
         raw = bytes(self._body)
         self._body.clear()
+        if self._head.operation.upgrade:
+            return Upgrade(head=self._head, headers=websocket_headers(self._head.headers))
         if not self._head.operation.has_body:
             return Request(head=self._head, value=None, raw=raw)
         try:
@@ -218,10 +227,10 @@ class ServerExchange:
                 assert_never(event)
 
     @property
-    def _format(self) -> StreamFormat:
+    def _format(self) -> StreamWriter:
         if self._operation is None or self._operation.stream is None:
             raise LocalProtocolError("cannot send a stream: the operation has none")
-        return self._operation.stream
+        return self._stream or self._operation.stream
 
     def _begin(self, headers: Headers = (), *, first: bool) -> list[Piece]:
         """What stands before a piece of a stream: before the first one, the head."""

@@ -36,6 +36,7 @@ from foundry_proto.operations.service import (
     SHUTDOWN,
 )
 from foundry_proto.operations.table import MAX_REQUEST_BODY, Match, Operation, Operations, Profile
+from foundry_proto.operations.watch import WATCH
 
 __all__ = [
     "ALL",
@@ -47,6 +48,7 @@ __all__ = [
     "EXTRA",
     "MAX_REQUEST_BODY",
     "OPENAI",
+    "WATCH",
     "Match",
     "Operation",
     "Operations",

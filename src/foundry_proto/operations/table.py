@@ -65,6 +65,9 @@ class Operation(Generic[RequestT, ResponseT, ItemT]):
     """Whether its work is worth cancelling when the client hangs up."""
     local: bool = False
     """Whether only clients on the server's own machine may call it."""
+    upgrade: bool = False
+    """Whether the connection goes on as a WebSocket: `request` is then what its client may say there, and
+    `item` what it is told; over HTTP there is no body."""
     body_limit: int = MAX_REQUEST_BODY
     errors: ErrorFamily = "openai"
     """The form of its failures; the same for all operations at one path."""
@@ -77,7 +80,7 @@ class Operation(Generic[RequestT, ResponseT, ItemT]):
     @property
     def has_body(self) -> bool:
         """Whether a request carries a JSON body."""
-        return self.request is not NoneType
+        return self.request is not NoneType and not self.upgrade
 
     def target(self, params: Mapping[str, str]) -> str:
         """Fill the path's parameters in, percent-encoded.
