@@ -27,6 +27,9 @@ from tests.support.no_silent_skips import pytest_runtest_makereport
 __all__ = ["pytest_runtest_makereport"]
 
 _ROOT = Path(__file__).parents[1]
+
+# No test asks the public catalogue, nor does a process that one starts; tests of it have one of their own.
+os.environ["FOUNDRY_CATALOG"] = "off"
 _A_DAY = 24 * 60 * 60
 
 

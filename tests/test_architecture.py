@@ -29,6 +29,7 @@ RULES: Final = {
     "foundry_runtime/engine/text/": {"jinja2", "llguidance", "tokenizers"},
     "foundry_runtime/models/external.py": {"httpx"},
     "foundry_runtime/download/": {"httpx"},
+    "foundry_runtime/models/published/asking.py": {"httpx"},
     "foundry_runtime/importers/": {"gguf", "numpy", "onnx", "tokenizers"},
     "foundry_serve/": {"anyio", "attrs", "click", "rich"},
 }

@@ -21,6 +21,8 @@ __all__ = [
     "device_of",
     "in_order",
     "is_meant",
+    "newer_versions",
+    "newest",
     "resolve",
     "same_model",
     "version_of",
@@ -148,6 +150,39 @@ def resolve(models: Iterable[VariantT], name: str) -> VariantT | None:
         model for model in candidates if _is(model.alias, base) and version in {None, version_of(model.id)}
     ]
     return min(variants, key=lambda model: (not model.cached, *_rank(model)), default=None)
+
+
+def newest(models: Iterable[VariantT], name: str) -> VariantT | None:
+    """Find the model that a name means to who wants the newest: what `resolve` gives, in its highest version.
+
+    A name that carries a version means that one alone.
+    """
+    candidates = list(models)
+    found = resolve(candidates, name)
+    if found is None or _split(name)[1] is not None:
+        return found
+    return max(
+        (model for model in candidates if _is(base_of(model.id), base_of(found.id))),
+        key=lambda model: version_of(model.id),
+    )
+
+
+def newer_versions(models: Iterable[VariantT]) -> list[tuple[VariantT, VariantT]]:
+    """Find what is cached and has a newer version that is not.
+
+    Returns:
+        Of each such model the highest cached version and the highest of all, in the order of `models`.
+    """
+    versions: dict[str, list[VariantT]] = {}
+    for model in models:
+        versions.setdefault(base_of(model.id).casefold(), []).append(model)
+    found = []
+    for of_one in versions.values():
+        cached = [model for model in of_one if model.cached]
+        last = max(of_one, key=lambda model: (version_of(model.id), model.cached))
+        if cached and not last.cached:
+            found.append((max(cached, key=lambda model: version_of(model.id)), last))
+    return found
 
 
 def _rank(model: Variant) -> tuple[int, int, int, str]:

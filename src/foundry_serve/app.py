@@ -19,6 +19,7 @@ from foundry_runtime.download.sources.api import Source
 from foundry_runtime.models.directory import ModelDirectory
 from foundry_runtime.models.external import Relay
 from foundry_runtime.models.pool import ModelPool, OpenModel
+from foundry_runtime.models.published.models import PublishedModels
 from foundry_runtime.models.registered import RegisteredModels
 from foundry_runtime.platform import usable_cores
 from foundry_serve.catalog import SOURCES, make_catalog
@@ -35,6 +36,7 @@ def make_application(
     endpoints: Sequence[str] = (),
     stop: Callable[[], None] | None = None,
     sources: Sequence[Source] = SOURCES,
+    published: PublishedModels | None = None,
 ) -> Application[Services]:
     """Put the application together.
 
@@ -44,16 +46,20 @@ def make_application(
         endpoints: The addresses that it will be served at, as URLs, for those who ask.
         stop: Ends the server; given, clients on this machine may call it (`POST /shutdown`).
         sources: Where models can be downloaded from.
+        published: The models of the public catalogue, whose list is kept new as long as the application runs;
+            by default there are none, and no connection is opened for them.
     """
 
     @asynccontextmanager
     async def lifespan(task_group: TaskGroup) -> AsyncIterator[Services]:
         pool = ModelPool(open_model, task_group)
         registered, relay = RegisteredModels(directory.home), Relay()
+        if published is not None:
+            task_group.start_soon(published.keep_fresh)
         try:
             yield Services(
                 directory=directory,
-                catalog=make_catalog(directory, registered),
+                catalog=make_catalog(directory, registered, published),
                 pool=pool,
                 downloads=Downloads(sources, task_group),
                 prompt_threads=CapacityLimiter(usable_cores()),

@@ -23,6 +23,7 @@ from attrs import evolve, field, frozen
 from foundry_proto.wire import Wire
 from foundry_runtime.models.directory import ModelDirectory
 from foundry_runtime.models.engines import EngineKind
+from foundry_runtime.models.published.address import OFF, PUBLIC, CatalogAddress, read_address
 from foundry_runtime.models.settings import SETTINGS_FILE
 from foundry_runtime.server import TimeOuts
 from foundry_serve.kinds import BadValue, Kind, choice, described, number, path, says, switch, text, whole
@@ -51,6 +52,19 @@ _OTHER_VARIABLES: Final = ("FOUNDRY_HOME", _FILE_VARIABLE)
 Runtime = Literal["asyncio", "trio"]
 
 _TIME_OUTS: Final = TimeOuts()
+
+
+def _read_address(given: object) -> str | None:
+    if not isinstance(given, str):
+        return None
+    try:
+        address = read_address(given)
+    except ValueError:
+        return None
+    return OFF if address is None else address.base
+
+
+_address: Final = Kind(expects=f"http(s)://HOST[:PORT][/PATH] or {OFF}", read=_read_address, noun="url")
 
 
 class BadConfig(ValueError):
@@ -88,6 +102,10 @@ class Config:
     speculate: bool = field(
         default=False, metadata=says("Guess what comes next while one answer is generated.", switch)
     )
+    catalog: str = field(
+        default=PUBLIC.base,
+        metadata=says("Which catalogue of models is asked: an address, or off.", _address),
+    )
     drain: float = field(default=10.0, metadata=says("Seconds for running answers when stopped.", number(0)))
     allow_shutdown: bool = field(
         default=False, metadata=says("Let programs on this machine stop the server.", switch)
@@ -120,6 +138,11 @@ class Config:
         return TimeOuts(
             idle=self.idle_timeout, head=self.head_timeout, body=self.body_timeout, write=self.write_timeout
         )
+
+    @property
+    def catalog_address(self) -> CatalogAddress | None:
+        """Where the catalogue is; `None` if none is asked."""
+        return read_address(self.catalog)
 
     @property
     def shown(self) -> Config:

@@ -13,6 +13,8 @@ from foundry_proto.catalog import (
     device_of,
     in_order,
     is_meant,
+    newer_versions,
+    newest,
     resolve,
     same_model,
     version_of,
@@ -171,3 +173,40 @@ def test_an_id_goes_before_another_models_alias() -> None:
     models = [Model("a-npu:1", alias="b"), Model("b:1", alias="a-npu")]
     assert resolve(models, "b") == models[1]
     assert resolve(models, "a-npu") == models[0]
+
+
+VERSIONS = [
+    Model("phi-generic-gpu:3", "phi"),
+    Model("phi-generic-cpu:1", "phi", cached=True),
+    Model("Phi-generic-CPU:3", "phi"),
+    Model("phi-generic-cpu:2", "phi", cached=True),
+    Model("qwen-cpu:1", "qwen", cached=True),
+    Model("qwen-cpu:1", "qwen"),
+    Model("far-cpu:2", "far"),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("phi", "Phi-generic-CPU:3"),  # the variant that is used here, in its newest version
+        ("PHI-generic-cpu", "Phi-generic-CPU:3"),
+        ("phi-generic-cpu:1", "phi-generic-cpu:1"),
+        ("phi:2", "phi-generic-cpu:2"),
+        ("phi-generic-gpu", "phi-generic-gpu:3"),
+        ("far", "far-cpu:2"),
+        ("nobody", None),
+    ],
+)
+def test_who_wants_the_newest_gets_the_highest_version_of_the_same_variant(
+    name: str, meant: str | None
+) -> None:
+    found = newest(VERSIONS, name)
+    assert (found.id if found else None) == meant
+
+
+def test_a_newer_version_is_one_that_is_not_here_of_a_model_that_is() -> None:
+    assert [(here.id, newer.id) for here, newer in newer_versions(VERSIONS)] == [
+        ("phi-generic-cpu:2", "Phi-generic-CPU:3")
+    ]
+    assert newer_versions([]) == []

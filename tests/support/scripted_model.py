@@ -20,6 +20,7 @@ from foundry_runtime.models.directory import ModelDirectory
 from foundry_runtime.models.folder import ModelFolder
 from foundry_runtime.models.loading import make_prompts, open_encoder
 from foundry_runtime.models.pool import Loaded, LoadedModel, ModelPool
+from foundry_runtime.models.published.models import PublishedModels
 from foundry_runtime.server import TimeOuts
 from foundry_serve.app import make_application
 from foundry_serve.services import Services
@@ -120,12 +121,15 @@ async def scripted_server(
     endpoints: Sequence[str] = (),
     stop: Callable[[], None] | None = None,
     sources: Sequence[Source] = (),
+    published: PublishedModels | None = None,
     **more: object,
 ) -> AsyncIterator[tuple[Served, ScriptedModels]]:
     """Serve the product's application in memory, with scripted answers."""
     async with anyio.create_task_group() as tasks:
         models = ScriptedModels(tasks, **more)  # type: ignore[arg-type]
-        application = make_application(home, models, endpoints=endpoints, stop=stop, sources=sources)
+        application = make_application(
+            home, models, endpoints=endpoints, stop=stop, sources=sources, published=published
+        )
         async with application.running() as services, anyio.create_task_group() as connections:
             models.services.append(services)
             yield Served(application, None, connections, time_outs or TimeOuts()), models

@@ -16,8 +16,9 @@ from attrs import frozen
 
 from foundry_runtime.download.sources.api import DownloadFailed, Place, Source, WantedModel
 from foundry_runtime.download.work import Progress, alone
+from foundry_runtime.models.description import ModelFacts, identity_of
 from foundry_runtime.models.directory import ModelDirectory
-from foundry_runtime.models.folder import CONFIG_FILE, IDENTITY_FILE
+from foundry_runtime.models.folder import CONFIG_FILE, IDENTITY_FILE, IDENTITY_VERSION
 from foundry_runtime.models.placing import check_place, put_in_place
 
 __all__ = ["Delivery", "deliver"]
@@ -36,6 +37,8 @@ class Delivery:
     directory: ModelDirectory
     prompt_template: Mapping[str, str | None] | None = None
     """What is kept of it beside the model; `None` leaves that to what the source brings."""
+    facts: ModelFacts | None = None
+    """What a catalogue says of it, some of which is kept beside it; what the source brings goes before."""
     replace: bool = False
     """Whether the model is fetched even if it is there."""
 
@@ -93,14 +96,24 @@ def _finish(delivery: Delivery, folder: Path, target: Path) -> None:
     if not (folder / CONFIG_FILE).is_file():
         raise DownloadFailed(f"{delivery.model.uri}: expected a model, got a folder without {CONFIG_FILE}")
     identity = folder / IDENTITY_FILE
-    content: dict[str, object] = {"Name": delivery.model.id, "PromptTemplate": None}
     try:
         brought = json.loads(identity.read_bytes())
     except (OSError, ValueError, RecursionError):
         brought = None  # a source need not bring one, and what is damaged says nothing
-    if isinstance(brought, dict):
-        content.update((key, value) for key, value in brought.items() if key != "Name")
-    if delivery.prompt_template is not None:
-        content["PromptTemplate"] = dict(delivery.prompt_template)
+    content = _identity(delivery, brought if isinstance(brought, dict) else {})
     identity.write_bytes((json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
     put_in_place(folder, target)
+
+
+def _identity(delivery: Delivery, brought: Mapping[str, object]) -> Mapping[str, object]:
+    """What `inference_model.json` says."""
+    facts = delivery.facts
+    content: dict[str, object] = {
+        "Name": delivery.model.id,
+        "PromptTemplate": facts.prompt_template if facts else None,
+        **(identity_of(facts) if facts else {}),
+    }
+    content.update((key, value) for key, value in brought.items() if key != "Name" and value is not None)
+    if delivery.prompt_template is not None:
+        content["PromptTemplate"] = dict(delivery.prompt_template)
+    return {**content, "formatVersion": IDENTITY_VERSION}

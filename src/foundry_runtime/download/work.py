@@ -11,17 +11,40 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Final, TypeVar, final
+from typing import Final, Self, TypeVar, final
 
 import anyio
 import anyio.to_thread
 
 from foundry_runtime.platform import try_lock
 
-__all__ = ["Progress", "Stopped", "Work", "alone", "run_work"]
+__all__ = ["Progress", "Share", "Stopped", "Work", "alone", "run_work"]
 
 Progress = Callable[[str, float], None]
 """Told what is worked on, and the fraction of the whole that is done, from 0 to 1; perhaps in a thread."""
+
+
+class Share(float):
+    """A fraction of a whole, from 0 to 1, that knows of how many bytes of how many it tells.
+
+    Who wants the fraction alone takes it for a number.
+
+    Args:
+        done: Bytes that are here.
+        total: Bytes that there shall be.
+        fraction: How much of the whole that is, if more than these bytes belongs to it.
+    """
+
+    done: int
+    total: int
+
+    def __new__(cls, done: int, total: int, fraction: float | None = None) -> Self:
+        """Make one; nothing of nothing is all."""
+        own = done / total if total else 1.0
+        share = super().__new__(cls, own if fraction is None else fraction)
+        share.done, share.total = done, total
+        return share
+
 
 T = TypeVar("T")
 
@@ -79,7 +102,10 @@ class Work:
         self.check()
         if self._progress is not None:
             begin, end = self._span
-            self._progress(what, begin + (end - begin) * fraction)
+            of_all = begin + (end - begin) * fraction
+            if isinstance(fraction, Share):
+                of_all = Share(fraction.done, fraction.total, of_all)
+            self._progress(what, of_all)
 
     @contextmanager
     def part(self, begin: float, end: float) -> Iterator[None]:

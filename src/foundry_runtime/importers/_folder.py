@@ -17,7 +17,7 @@ from foundry_runtime.importers._graph import INPUTS, OUTPUTS
 from foundry_runtime.importers._llama import Llama
 from foundry_runtime.importers._tokenizer import MadeTokenizer
 from foundry_runtime.importers._vocabulary import Vocabulary
-from foundry_runtime.models.folder import IDENTITY_FILE
+from foundry_runtime.models.folder import IDENTITY_FILE, IDENTITY_VERSION
 from foundry_runtime.models.placing import check_place, put_in_place
 
 __all__ = ["GRAPH_FILE", "appearing_at", "write_genai_config", "write_identity", "write_tokenizer"]
@@ -119,7 +119,12 @@ def write_tokenizer(folder: Path, vocabulary: Vocabulary, made: MadeTokenizer, c
 
 def write_identity(folder: Path, model_id: str, max_output_tokens: int) -> None:
     """Write `inference_model.json`, by which a folder counts as a model: the last file of an import."""
-    identity = {"Name": model_id, "PromptTemplate": None, "maxOutputTokens": max_output_tokens}
+    identity = {
+        "Name": model_id,
+        "PromptTemplate": None,
+        "maxOutputTokens": max_output_tokens,
+        "formatVersion": IDENTITY_VERSION,
+    }
     _write_json(folder / IDENTITY_FILE, identity)
 
 

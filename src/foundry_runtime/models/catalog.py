@@ -1,7 +1,7 @@
 """Every model that there is: those on this machine, and those that a source knows of.
 
-Knows: that a model on disk is the one that a source describes if they have one id, and is described by its
-own folder if no source has it.
+Knows: that a model on disk is the one that a source describes if they have one id, that it is a version of
+that one if no more than the version differs, and that otherwise its own folder describes it.
 Refuses to know: where a source has its models from, how models are called (`foundry_proto.catalog`), and
 which are in memory.
 
@@ -18,8 +18,8 @@ from typing import Protocol
 
 from attrs import evolve, frozen
 
-from foundry_proto.catalog import base_of, in_order, resolve
-from foundry_runtime.models.description import CatalogModel, describe_folder
+from foundry_proto.catalog import base_of, in_order, newer_versions, newest, resolve
+from foundry_runtime.models.description import LOCAL, CatalogModel, describe_folder
 from foundry_runtime.models.directory import ModelDirectory, ModelEntry
 from foundry_runtime.models.folder import ModelFolder
 from foundry_runtime.models.recipes import DEFAULT_MODEL
@@ -83,15 +83,35 @@ class Catalog:
             return None
         return ModelFolder.read(candidate.path)
 
+    def newest(self, name: str) -> CatalogModel | None:
+        """Find the model that a name means to who wants it in its newest version.
+
+        Returns:
+            The model; `None` if there is none of that name.
+        """
+        candidate = newest(self._candidates(), name)
+        return None if candidate is None else candidate.describe()
+
+    def newer_versions(self) -> list[tuple[str, str]]:
+        """The ids of the models here that have newer versions, which are not here, each with the newest."""
+        return [(here.id, newer.id) for here, newer in newer_versions(in_order(self._candidates()))]
+
     def _candidates(self) -> list[_Candidate]:
         known: dict[str, CatalogModel] = {}
         for source in self.sources:
             for model in source.models():
                 known.setdefault(model.id.casefold(), model)
-        here = [
-            _here(entry, known.pop(entry.id.casefold(), None), self.directory.publisher_of(entry))
-            for entry in self.directory.entries()
-        ]
+        entries = self.directory.entries()
+        wanted = {base_of(entry.id).casefold() for entry in entries}
+        versions: dict[str, CatalogModel] = {}
+        for model in known.values():
+            if (base := base_of(model.id).casefold()) in wanted:
+                versions.setdefault(base, model)
+        here = []
+        for entry in entries:
+            same = known.pop(entry.id.casefold(), None)
+            other = versions.get(base_of(entry.id).casefold())
+            here.append(_here(entry, same, other, self.directory.publisher_of(entry)))
         return [*here, *map(_elsewhere, known.values())]
 
 
@@ -118,29 +138,55 @@ def _elsewhere(known: CatalogModel) -> _Candidate:
     )
 
 
-def _here(entry: ModelEntry, known: CatalogModel | None, publisher: str) -> _Candidate:
+def _here(
+    entry: ModelEntry, known: CatalogModel | None, other: CatalogModel | None, publisher: str
+) -> _Candidate:
+    alias = known.alias if known else entry.alias or (other.alias if other else base_of(entry.id))
     return _Candidate(
         id=entry.id,
-        alias=known.alias if known else base_of(entry.id),
+        alias=alias,
         created=known.created if known and known.created else entry.created,
         cached=True,
         path=entry.path,
-        describe=partial(_description, entry, known, publisher),
+        describe=partial(_description, entry, known, other, alias, publisher),
     )
 
 
-def _description(entry: ModelEntry, known: CatalogModel | None, publisher: str) -> CatalogModel:
-    """What a model can do, its folder says; what it is and where it comes from, the source that knows it."""
+def _description(
+    entry: ModelEntry, known: CatalogModel | None, other: CatalogModel | None, alias: str, publisher: str
+) -> CatalogModel:
+    """What a model can do, its folder says; what it is and where it comes from, the source that knows it.
+
+    A source knows the newest version alone; what it says of that holds for those before as far as their own
+    folders are silent: an alias goes on meaning what is here when something newer is published.
+    """
     found = describe_folder(entry.id, entry.path, publisher=publisher, created=entry.created)
-    if known is None:
-        return found
+    if known is not None:
+        return evolve(
+            known,
+            id=found.id,
+            created=known.created or found.created,
+            file_size_mb=found.file_size_mb,
+            max_output_tokens=found.max_output_tokens,
+            prompt_template=found.prompt_template or known.prompt_template,
+            cached=True,
+            path=found.path,
+        )
+    if other is None or found.provider_type != LOCAL:
+        return evolve(found, alias=alias)
     return evolve(
-        known,
-        id=found.id,
-        created=known.created or found.created,
-        file_size_mb=found.file_size_mb,
-        max_output_tokens=found.max_output_tokens,
-        prompt_template=found.prompt_template or known.prompt_template,
-        cached=True,
-        path=found.path,
+        found,
+        alias=alias,
+        provider_type=other.provider_type,
+        uri=_uri_of(found, other),
+        license=other.license,
+        license_description=other.license_description,
+        parent_uri=other.parent_uri,
+        supports_tool_calling=found.supports_tool_calling or other.supports_tool_calling,
     )
+
+
+def _uri_of(found: CatalogModel, other: CatalogModel) -> str:
+    """Where a version comes from, as its other version's address shows it; its own where it does not."""
+    end = f"/versions/{other.version}"
+    return f"{other.uri.removesuffix(end)}/versions/{found.version}" if other.uri.endswith(end) else found.uri

@@ -11,26 +11,51 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final
 
-from attrs import frozen
+from attrs import field, fields, frozen
 
 from foundry_proto.catalog import Device, base_of, device_of
 from foundry_proto.providers import PROVIDERS, execution_provider
+from foundry_proto.wire import Wire, wire_name
 from foundry_runtime.engine.provider_options import own_provider
 from foundry_runtime.models.document import BadModelFolder, Document
-from foundry_runtime.models.folder import CONFIG_FILE, DEFAULT_MAX_OUTPUT, IDENTITY_FILE, task_of
+from foundry_runtime.models.folder import CONFIG_FILE, DEFAULT_MAX_OUTPUT, IDENTITY_FILE, kept_facts, task_of
 
-__all__ = ["CatalogModel", "describe_folder", "size_of"]
+__all__ = ["LOCAL", "CatalogModel", "ModelFacts", "describe_folder", "identity_of", "size_of"]
 
 _MEGABYTE: Final = 1024 * 1024
+_KEPT: Final = {
+    one: wire_name(one, "camel")
+    for one in (
+        "alias",
+        "uri",
+        "provider_type",
+        "license",
+        "license_description",
+        "parent_uri",
+        "max_output_tokens",
+        "tool_call_start",
+        "tool_call_end",
+        "supports_reasoning",
+        "reasoning_start",
+        "reasoning_end",
+    )
+}
+"""What is kept of a model beside it, under which name."""
+LOCAL: Final = "Local"
+"""What kind of place a model comes from that a user has brought."""
 _TEMPLATE_FILES: Final = ("chat_template.jinja", "tokenizer_config.json")
 
 
 @frozen(kw_only=True)
-class CatalogModel:
-    """A model of the catalogue; every field is something, since the strictest clients accept no null."""
+class ModelFacts:
+    """What is known of a model, wherever it is.
 
+    Every field is something, since the strictest clients accept no null.
+    """
+
+    WIRE: ClassVar = Wire(noun="a model", nouns="models", writes=("camel",))
     id: str
     """Name and version: `smollm2-135m-instruct-generic-cpu:1`."""
     alias: str
@@ -57,10 +82,15 @@ class CatalogModel:
     execution_provider: str = "CPUExecutionProvider"
     created: int = 0
     """When it was made, in seconds since 1970; 0 if nobody knows."""
-    cached: bool = False
-    """Whether a chat can use it without a download."""
-    path: Path | None = None
-    """Its folder, if it is on this machine."""
+    min_fl_version: str = field(default="", metadata={"wire": "minFLVersion"})
+    """The oldest Foundry Local that it was published for; empty if nobody says."""
+    tool_call_start: str = ""
+    """What stands before a call that it writes; empty leaves it to its template and tokens."""
+    tool_call_end: str = ""
+    supports_reasoning: bool = False
+    reasoning_start: str = ""
+    """The same for its reasoning."""
+    reasoning_end: str = ""
 
     @property
     def name(self) -> str:
@@ -73,8 +103,23 @@ class CatalogModel:
         return self.id.rpartition(":")[2]
 
 
+@frozen(kw_only=True)
+class CatalogModel(ModelFacts):
+    """A model of the catalogue: what is known of it, and whether it is here."""
+
+    cached: bool = False
+    """Whether a chat can use it without a download."""
+    path: Path | None = None
+    """Its folder, if it is on this machine."""
+
+    @property
+    def facts(self) -> ModelFacts:
+        """What holds wherever it is."""
+        return ModelFacts(**{one.name: getattr(self, one.name) for one in fields(ModelFacts)})
+
+
 def describe_folder(model_id: str, path: Path, *, publisher: str, created: int) -> CatalogModel:
-    """Describe a model that no catalogue knows, from what lies in its folder.
+    """Describe a model from what lies in its folder.
 
     Args:
         model_id: Its id.
@@ -85,12 +130,16 @@ def describe_folder(model_id: str, path: Path, *, publisher: str, created: int) 
     identity, config = _read(path / IDENTITY_FILE), _read(path / CONFIG_FILE)
     provider = own_provider(config.find("model"))
     known = PROVIDERS.get(provider)
+    kept = {name: text for name, text in kept_facts(identity).items() if isinstance(text, str) and text}
     return CatalogModel(
         id=model_id,
-        alias=base_of(model_id),
-        uri=f"local://{base_of(model_id)}",
-        provider_type="Local",
+        alias=kept.get("alias", base_of(model_id)),
+        uri=kept.get("uri", f"local://{base_of(model_id)}"),
+        provider_type=kept.get("providerType", LOCAL),
         publisher=publisher,
+        license=kept.get("license", ""),
+        license_description=kept.get("licenseDescription", ""),
+        parent_uri=kept.get("parentUri", ""),
         task=task_of(path, identity, config),
         file_size_mb=size_of(path) // _MEGABYTE,
         max_output_tokens=_positive(identity.find("maxOutputTokens"), DEFAULT_MAX_OUTPUT),
@@ -102,6 +151,15 @@ def describe_folder(model_id: str, path: Path, *, publisher: str, created: int) 
         cached=True,
         path=path,
     )
+
+
+def identity_of(facts: ModelFacts) -> dict[str, object]:
+    """What is kept of a model's description in its `inference_model.json`: what its folder does not say.
+
+    So it goes by its alias, and is what it was, when no catalogue can be asked, or none knows of it any more.
+    """
+    kept = {name: getattr(facts, field) for field, name in _KEPT.items()}
+    return {name: value for name, value in kept.items() if value}
 
 
 def size_of(path: Path) -> int:

@@ -16,7 +16,7 @@ from attrs import frozen
 
 from foundry_proto.catalog import same_model
 from foundry_proto.paths import is_file_name
-from foundry_runtime.models.folder import IDENTITY_FILE, UNFINISHED_FILE, ModelFolder, read_name
+from foundry_runtime.models.folder import IDENTITY_FILE, UNFINISHED_FILE, ModelFolder, read_names
 from foundry_runtime.models.settings import read_models_folder
 
 __all__ = ["ModelDirectory", "ModelEntry"]
@@ -33,6 +33,8 @@ class ModelEntry:
     path: Path
     created: int
     """When it was put there, in seconds since 1970."""
+    alias: str = ""
+    """The one that it came with; empty if nobody said any."""
 
 
 @frozen
@@ -78,9 +80,9 @@ class ModelDirectory:
         Choice: of two folders with the same name the one whose path sorts first counts.
         """
         found: dict[str, ModelEntry] = {}
-        for path, name in _scan(self.models, _DEEPEST):
+        for path, name, alias in _scan(self.models, _DEEPEST):
             if name.casefold() not in found:
-                found[name.casefold()] = ModelEntry(id=name, path=path, created=_created(path))
+                found[name.casefold()] = ModelEntry(id=name, path=path, created=_created(path), alias=alias)
         return [found[key] for key in sorted(found)]
 
     def path_of(self, model_id: str) -> Path | None:
@@ -125,8 +127,8 @@ class ModelDirectory:
         return self.downloads / f"{_folder_name(model_id)}.lock"
 
 
-def _scan(folder: Path, depth: int) -> Iterator[tuple[Path, str]]:
-    """The model folders below one, each with its id; a model folder is not looked into.
+def _scan(folder: Path, depth: int) -> Iterator[tuple[Path, str, str]]:
+    """The model folders below one, each with its id and alias; a model folder is not looked into.
 
     Nor is one that is being downloaded: below it, what is whole already may yet be replaced.
     """
@@ -139,9 +141,8 @@ def _scan(folder: Path, depth: int) -> Iterator[tuple[Path, str]]:
     for child in children:
         if (child / UNFINISHED_FILE).exists():
             continue
-        name = read_name(child)
-        if name is not None:
-            yield child, name
+        if (names := read_names(child)) is not None:
+            yield child, *names
         elif depth > 1:
             yield from _scan(child, depth - 1)
 

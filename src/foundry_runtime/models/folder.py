@@ -6,6 +6,7 @@ Refuses to know: weights, tokenizers, and what else onnxruntime-genai reads.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Literal
 
@@ -21,12 +22,14 @@ __all__ = [
     "CONFIG_FILE",
     "DEFAULT_MAX_OUTPUT",
     "IDENTITY_FILE",
+    "IDENTITY_VERSION",
     "UNFINISHED_FILE",
     "BadModelFolder",
     "ModelFolder",
     "SearchDefaults",
     "Task",
-    "read_name",
+    "kept_facts",
+    "read_names",
     "task_of",
 ]
 
@@ -34,6 +37,8 @@ CONFIG_FILE: Final = "genai_config.json"
 """onnxruntime-genai's own description of a model."""
 IDENTITY_FILE: Final = "inference_model.json"
 """Which model this is: the last file that a download or an import writes."""
+IDENTITY_VERSION: Final = 1
+"""Of what this program adds to `inference_model.json`."""
 UNFINISHED_FILE: Final = "download.tmp"
 """There as long as a folder is being downloaded."""
 
@@ -149,11 +154,28 @@ def task_of(path: Path, identity: Document, config: Document) -> Task:
     return "embeddings" if gives_embeddings(path, config.find("model")) else "chat-completion"
 
 
-def read_name(path: Path) -> str | None:
-    """The id by which a folder counts as a model; `None` when it does not: without a name, for one."""
+def read_names(path: Path) -> tuple[str, str] | None:
+    """The id by which a folder counts as a model, and the alias that it came with, which may be empty.
+
+    Returns:
+        The two; `None` when it does not count: without a name, for one.
+    """
     if not (path / CONFIG_FILE).is_file():
         return None
     try:
-        return canonical_id(Document.read(path / IDENTITY_FILE).text("Name"))
+        identity = Document.read(path / IDENTITY_FILE)
+        name = canonical_id(identity.text("Name"))
     except BadModelFolder:
         return None
+    alias = kept_facts(identity).get("alias")
+    return name, alias if isinstance(alias, str) else ""
+
+
+def kept_facts(identity: Document) -> Mapping[str, object]:
+    """What was put beside a model's name when it came.
+
+    Choice: what another version of this program has put there says nothing, except the fields that Foundry
+    Local itself knows; a file without a version is anybody's, and is read as far as it goes.
+    """
+    version = identity.find("formatVersion")
+    return identity.content if version in (None, IDENTITY_VERSION) else {}

@@ -8,10 +8,11 @@ from typing import Final
 
 import click
 
+from foundry_proto.catalog import base_of
 from foundry_runtime.models.description import CatalogModel
-from foundry_serve.catalog import make_catalog
 from foundry_serve.cli.drawing import show_table
-from foundry_serve.cli.terminal import fail, json_option, models_on_disk, print_json
+from foundry_serve.cli.known import PATIENT, known_models
+from foundry_serve.cli.terminal import fail, json_option, print_json, warn
 
 __all__ = ["describe", "info", "list_"]
 
@@ -44,16 +45,24 @@ def _read_filters(
     callback=_read_filters,
     help="Only models with this device, task, alias or provider; of several, all must fit.",
 )
+@click.option("--refresh", is_flag=True, help="Ask the catalogue for a new list first.")
 @json_option
-def list_(filters: Sequence[tuple[str, str]], as_json: bool) -> None:
+def list_(filters: Sequence[tuple[str, str]], refresh: bool, as_json: bool) -> None:
     """List the models that there are, here and elsewhere."""
+    known = known_models()
+    if refresh:
+        known.ask_anew(PATIENT)
+    else:
+        known.ask_if_never_asked()
     models = [
         model
-        for model in make_catalog(models_on_disk()).models()
+        for model in known.catalog.models()
         if all(wanted in map(str.casefold, _FILTERS[name](model)) for name, wanted in filters)
     ]
+    newer = dict(known.catalog.newer_versions())
+    known.tell_of_list()
     if as_json:
-        print_json([describe(model) for model in models])
+        print_json([describe(model, newer.get(model.id)) for model in models])
         return
     titles = ["Alias", "Device", "Task", "File Size", "License", "Cached", "Model ID"]
     groups = [
@@ -61,6 +70,10 @@ def list_(filters: Sequence[tuple[str, str]], as_json: bool) -> None:
         for _, variants in groupby(models, key=lambda model: model.alias)
     ]
     show_table(titles, groups, right=["File Size"], spare=["License", "Device", "Task"])
+    for model in models:
+        if model.id in newer:
+            how = f"foundry model download {base_of(model.id)}"
+            warn(f"{newer[model.id]} is newer than {model.id}: {how}")
 
 
 def _row(model: CatalogModel, *, first: bool) -> Sequence[str]:
@@ -81,11 +94,14 @@ def _row(model: CatalogModel, *, first: bool) -> Sequence[str]:
 @json_option
 def info(name: str, with_license: bool, as_json: bool) -> None:
     """Say what is known about MODEL."""
-    model = make_catalog(models_on_disk()).resolve(name)
+    known = known_models()
+    model = known.catalog.resolve(name)
     if model is None:
+        known.tell_of_list()
         fail(f"Model {name} was not found in the catalog or local cache.")
+    newer = dict(known.catalog.newer_versions()).get(model.id)
     if as_json:
-        print_json(describe(model))
+        print_json(describe(model, newer))
     elif with_license:
         click.echo(model.license_description or model.license or "unknown")
     else:
@@ -101,14 +117,20 @@ def info(name: str, with_license: bool, as_json: bool) -> None:
             "From": model.uri,
             "Most output tokens": str(model.max_output_tokens),
             "Cached": str(model.path) if model.path is not None else "no",
+            **({} if newer is None else {"Newer version": newer}),
         }
         width = max(map(len, facts))
         for what, value in facts.items():
             click.echo(f"{what:{width}}  {value}".rstrip())
 
 
-def describe(model: CatalogModel) -> dict[str, object]:
-    """All that is known about a model, for programs."""
+def describe(model: CatalogModel, newer: str | None) -> dict[str, object]:
+    """All that is known about a model, for programs.
+
+    Args:
+        model: The model.
+        newer: The id of its newest version, if that is not here.
+    """
     return {
         "id": model.id,
         "alias": model.alias,
@@ -124,6 +146,7 @@ def describe(model: CatalogModel) -> dict[str, object]:
         "maxOutputTokens": model.max_output_tokens,
         "cached": model.cached,
         "path": None if model.path is None else str(model.path),
+        "newerVersion": newer,
     }
 
 

@@ -84,6 +84,7 @@ def _delivery(services: Services, request: Request[DownloadRequest]) -> Delivery
             source=source,
             directory=directory,
             prompt_template=asked.prompt_template or None,
+            facts=known.facts if known is not None and known.uri == model.uri else None,
             replace=body.force is True,
         )
     except ValueError as error:

@@ -82,6 +82,7 @@ def model_info(model: CatalogModel) -> ModelInfo:
         license_description=model.license_description,
         parent_model_uri=model.parent_uri,
         max_output_tokens=model.max_output_tokens,
+        min_fl_version=model.min_fl_version,
     )
 
 

@@ -48,7 +48,12 @@ async def test_a_model_comes_to_its_publishers_folder_under_its_id_and_nothing_e
 
     folder = await deliver(delivery(directory, source(make=make)))
     assert folder == directory.models / "tester" / "mine-1"
-    assert identity(folder) == {"Name": "mine:1", "PromptTemplate": None, "maxOutputTokens": 77}
+    assert identity(folder) == {
+        "Name": "mine:1",
+        "PromptTemplate": None,
+        "maxOutputTokens": 77,
+        "formatVersion": 1,
+    }
     assert listed(directory) == ["mine:1"]
     left = {path.name for path in directory.home.rglob("*") if path.is_file()}
     assert left == {"genai_config.json", "inference_model.json", "mine-1.lock"}
@@ -66,7 +71,7 @@ async def test_a_source_need_not_say_which_model_it_brings(
 
     template = {"user": "<|user|>{Content}<|end|>", "system": None}
     folder = await deliver(delivery(directory, source(make=make), prompt_template=template))
-    assert identity(folder) == {"Name": "mine:1", "PromptTemplate": template}
+    assert identity(folder) == {"Name": "mine:1", "PromptTemplate": template, "formatVersion": 1}
 
 
 async def test_a_model_that_is_there_is_not_fetched_unless_it_shall_be_replaced(

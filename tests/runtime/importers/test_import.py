@@ -55,7 +55,8 @@ def test_the_folder_holds_all_that_an_engine_and_a_prompt_maker_need(source: Pat
     import_gguf(source, target, model_id="tiny-generic-cpu:1", search=search, max_output_tokens=77)
     assert names(target) == FILES
     assert (target / "inference_model.json").read_bytes() == (
-        b'{\n  "Name": "tiny-generic-cpu:1",\n  "PromptTemplate": null,\n  "maxOutputTokens": 77\n}\n'
+        b'{\n  "Name": "tiny-generic-cpu:1",\n  "PromptTemplate": null,\n'
+        b'  "maxOutputTokens": 77,\n  "formatVersion": 1\n}\n'
     )
     assert (target / "chat_template.jinja").read_bytes() == CHAT_TEMPLATE.encode()
     config = json.loads((target / "genai_config.json").read_bytes())

@@ -199,3 +199,54 @@ def test_what_is_put_there_or_taken_away_counts_at_once(directory: ModelDirector
     assert found.cached
     shutil.rmtree(folder)
     assert catalog.models() == [DEFAULT_MODEL]
+
+
+KEPT = {
+    "alias": "phi",
+    "uri": "azureml://registries/azureml/models/phi-generic-cpu/versions/1",
+    "providerType": "AzureFoundry",
+    "license": "MIT",
+}
+
+
+def test_a_model_that_came_from_a_catalogue_is_what_it_was_when_there_is_none(
+    directory: ModelDirectory,
+) -> None:
+    write_folder(directory.models / "p" / "a", "phi-generic-cpu:1", formatVersion=1, **KEPT)
+    catalog = Catalog(directory, ())
+    (model,) = catalog.models()
+    assert (model.alias, model.uri, model.license) == ("phi", KEPT["uri"], "MIT")
+    assert catalog.resolve("PHI") == model
+
+
+@pytest.mark.parametrize("version", [2, "1"])
+def test_what_another_version_has_kept_says_nothing_but_the_name(
+    directory: ModelDirectory, version: object
+) -> None:
+    write_folder(directory.models / "p" / "a", "phi-generic-cpu:1", formatVersion=version, **KEPT)
+    (model,) = Catalog(directory, ()).models()
+    assert (model.id, model.alias, model.provider_type) == (
+        "phi-generic-cpu:1",
+        "phi-generic-cpu",
+        "Local",
+    )
+
+
+def test_an_older_version_goes_by_the_alias_of_the_one_that_is_known(directory: ModelDirectory) -> None:
+    folder = write_folder(directory.models / "p" / "a", "Phi-generic-cpu:1", alias=5)
+    uri = "azureml://registries/azureml/models/phi-generic-cpu/versions/"
+    newer = elsewhere("phi-generic-cpu:3", uri=f"{uri}3", license="MIT", created=9, file_size_mb=77)
+    catalog = Catalog(directory, (Known([newer]),))
+    here = catalog.resolve("phi")
+    assert here is not None
+    assert (here.id, here.alias, here.path) == ("Phi-generic-cpu:1", "phi", folder)
+    assert (here.uri, here.provider_type, here.license) == (f"{uri}1", "There", "MIT")
+    assert here.file_size_mb == 0
+    assert ids(catalog) == ["phi-generic-cpu:3", "Phi-generic-cpu:1"]
+    assert catalog.newest("phi") == newer
+    assert catalog.newest("phi:1") == here
+    assert catalog.newest("nobody") is None
+    assert catalog.newer_versions() == [("Phi-generic-cpu:1", "phi-generic-cpu:3")]
+    other = Catalog(directory, (Known([elsewhere("phi-generic-cpu:3")]),)).resolve("phi")
+    assert other is not None
+    assert other.uri == "local://Phi-generic-cpu"

@@ -26,7 +26,7 @@ from foundry_runtime.download.fetching.ranges import Body, NoRanges, range_of
 from foundry_runtime.download.fetching.remote import Limits, Listing, RemoteFile
 from foundry_runtime.download.http import RequestFailed, shown
 from foundry_runtime.download.sources.api import DownloadFailed, Place
-from foundry_runtime.download.work import Progress
+from foundry_runtime.download.work import Progress, Share
 
 if TYPE_CHECKING:
     import httpx
@@ -303,13 +303,18 @@ class _Fetcher:
                 part.pieces.append(piece)
                 part.waiting += len(piece)
                 self._machine.received(part.range, len(piece))
-                self._progress(*self._machine.progress)
+                self._tell()
                 if part.waiting >= self._block:
                     await self._write(part)
         finally:
             # What breaks off is worth keeping, too; what was cancelled is written in the end.
             if part.pieces:
                 await self._write(part)
+
+    def _tell(self) -> None:
+        what, fraction = self._machine.progress
+        total = self._machine.size
+        self._progress(what, Share(round(fraction * total), total))
 
     async def _write(self, part: _Part) -> None:
         assert part.file is not None

