@@ -22,7 +22,7 @@ from foundry_runtime.models.pool import ModelPool, OpenModel
 from foundry_runtime.models.published.models import PublishedModels
 from foundry_runtime.models.registered import RegisteredModels
 from foundry_runtime.platform import usable_cores
-from foundry_serve.catalog import SOURCES, make_catalog
+from foundry_serve.catalog import make_catalog, make_sources
 from foundry_serve.handlers import HANDLERS
 from foundry_serve.services import Services
 
@@ -35,7 +35,7 @@ def make_application(
     *,
     endpoints: Sequence[str] = (),
     stop: Callable[[], None] | None = None,
-    sources: Sequence[Source] = SOURCES,
+    sources: Sequence[Source] | None = None,
     published: PublishedModels | None = None,
 ) -> Application[Services]:
     """Put the application together.
@@ -45,10 +45,11 @@ def make_application(
         open_model: Loads one of them.
         endpoints: The addresses that it will be served at, as URLs, for those who ask.
         stop: Ends the server; given, clients on this machine may call it (`POST /shutdown`).
-        sources: Where models can be downloaded from.
+        sources: Where models can be downloaded from; by default from the usual places.
         published: The models of the public catalogue, whose list is kept new as long as the application runs;
             by default there are none, and no connection is opened for them.
     """
+    places = make_sources() if sources is None else sources
 
     @asynccontextmanager
     async def lifespan(task_group: TaskGroup) -> AsyncIterator[Services]:
@@ -61,7 +62,7 @@ def make_application(
                 directory=directory,
                 catalog=make_catalog(directory, registered, published),
                 pool=pool,
-                downloads=Downloads(sources, task_group),
+                downloads=Downloads(places, task_group),
                 prompt_threads=CapacityLimiter(usable_cores()),
                 registered=registered,
                 relay=relay,

@@ -1,18 +1,21 @@
 """The product's catalogue: who is asked which models there are, and where they can be got.
 
-Knows: the sources and their order. Refuses to know: who asks, the server or a command.
+Knows: the sources, their order, and what a user has decided about them. Refuses to know: who asks, the server
+or a command.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
 
 import anyio.to_thread
 
 from foundry_runtime.download.sources.api import Source
+from foundry_runtime.download.sources.azure import REGIONS, REGISTRY, AzureFoundry, ModelRegistry
 from foundry_runtime.download.sources.default_model import DefaultModel
+from foundry_runtime.download.sources.hugging_face import HUB, HuggingFace
 from foundry_runtime.download.sources.local_files import LocalFiles
 from foundry_runtime.models.catalog import BuiltIn, Catalog
 from foundry_runtime.models.directory import ModelDirectory
@@ -20,10 +23,25 @@ from foundry_runtime.models.published.models import PublishedModels
 from foundry_runtime.models.registered import RegisteredModels, RegisteredSource
 from foundry_serve.config import Config
 
-__all__ = ["SOURCES", "make_catalog", "published_models"]
+__all__ = ["make_catalog", "make_sources", "published_models"]
 
-SOURCES: Final[Sequence[Source]] = (DefaultModel(), LocalFiles())
-"""Where models can be downloaded from."""
+
+def make_sources(
+    config: Config | None = None, *, environment: Mapping[str, str] = os.environ
+) -> Sequence[Source]:
+    """Where models can be downloaded from: the usual places, or those that the configuration names.
+
+    Args:
+        config: Names them; by default it names none.
+        environment: `HF_ENDPOINT` and `HF_TOKEN`, as the hub's own tools read them.
+    """
+    config = config or Config()
+    registry = ModelRegistry(base=config.azure_registry or REGISTRY, regions=config.azure_regions or REGIONS)
+    hub = HuggingFace(
+        endpoint=config.hugging_face or environment.get("HF_ENDPOINT") or HUB,
+        token=environment.get("HF_TOKEN", "").strip() or None,
+    )
+    return (DefaultModel(), AzureFoundry(registry=registry), hub, LocalFiles())
 
 
 def make_catalog(

@@ -26,7 +26,20 @@ from foundry_runtime.models.engines import EngineKind
 from foundry_runtime.models.published.address import OFF, PUBLIC, CatalogAddress, read_address
 from foundry_runtime.models.settings import SETTINGS_FILE
 from foundry_runtime.server import TimeOuts
-from foundry_serve.kinds import BadValue, Kind, choice, described, number, path, says, switch, text, whole
+from foundry_serve.kinds import (
+    BadValue,
+    Kind,
+    address,
+    choice,
+    described,
+    number,
+    path,
+    says,
+    switch,
+    text,
+    texts,
+    whole,
+)
 
 __all__ = [
     "CONFIG_FILE",
@@ -130,6 +143,18 @@ class Config:
     write_timeout: float = field(
         default=_TIME_OUTS.write,
         metadata=says("Seconds for a reader to take what is written; then it is cut.", number(0.001)),
+    )
+
+    azure_registry: str | None = field(
+        default=None,
+        metadata=says("Where the Azure catalogue's model registry is, with {region} in it or not.", address),
+    )
+    azure_regions: tuple[str, ...] = field(
+        default=(), metadata=says("The registry's regions, in the order in which they are asked.", texts)
+    )
+    hugging_face: str | None = field(
+        default=None,
+        metadata=says("Where the Hugging Face hub is; by default $HF_ENDPOINT, or the public one.", address),
     )
 
     @property

@@ -20,6 +20,7 @@ from attrs import frozen
 __all__ = [
     "BadValue",
     "Kind",
+    "address",
     "choice",
     "described",
     "file_mode",
@@ -106,6 +107,11 @@ def _path(given: Any) -> str | None:
     return str(Path(given).expanduser()) if _text(given) and "\0" not in given else None
 
 
+def _address(given: Any) -> str | None:
+    fits = isinstance(given, str) and re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", given)
+    return given.rstrip("/") if fits else None
+
+
 def _texts(given: Any) -> tuple[str, ...] | None:
     found = [part.strip() for part in given.split(",")] if isinstance(given, str) else given
     if not isinstance(found, list | tuple) or not all(isinstance(one, str) for one in found):
@@ -145,6 +151,7 @@ def _mode(given: Any) -> int | None:
 
 text: Final = Kind(expects="a text", read=_text)
 path: Final = Kind(expects="a path", read=_path, is_path=True, noun="path")
+address: Final = Kind(expects="http(s)://HOST[:PORT][/PATH]", read=_address, noun="url")
 texts: Final = Kind(
     expects="a list of texts, or one with commas between them",
     read=_texts,

@@ -81,7 +81,7 @@ async def _serve(config: Config, directory: ModelDirectory, stages: Stages) -> N
         # Only now: it takes longer than all before it.
         from foundry_runtime.models.loading import ModelOpener  # noqa: PLC0415
         from foundry_serve.app import make_application  # noqa: PLC0415
-        from foundry_serve.catalog import published_models  # noqa: PLC0415
+        from foundry_serve.catalog import make_sources, published_models  # noqa: PLC0415
 
         prepare_process()
         application = make_application(
@@ -89,6 +89,7 @@ async def _serve(config: Config, directory: ModelDirectory, stages: Stages) -> N
             ModelOpener(threads=config.threads, engine=config.engine, speculate=config.speculate),
             endpoints=endpoints,
             stop=bell.ring if config.allow_shutdown else None,
+            sources=make_sources(config),
             published=published_models(config, directory.home),
         )
 

@@ -163,13 +163,13 @@ def test_a_model_is_got_from_where_the_catalogue_says(
             progress("model.onnx", 0.5)
             shutil.copytree(next(one.path for one in tiny_home.entries()), place.folder)
 
-    monkeypatch.setattr(getting, "SOURCES", [Shelf()])
+    monkeypatch.setattr(getting, "make_sources", lambda _: [Shelf()])
     folder = home / "cache" / "models" / "HuggingFaceTB" / DEFAULT.replace(":", "-")
     for force, times in (([], 1), ([], 1), (["--force"], 2)):
         done = call(home, "model", "download", "smollm2-135m", *force)
         assert (done.exit_code, done.stdout, done.stderr) == (0, f"{DEFAULT} is in {folder}\n", "")
         assert [one.id for one in Shelf.fetched] == [DEFAULT] * times
-    monkeypatch.setattr(getting, "SOURCES", [])
+    monkeypatch.setattr(getting, "make_sources", lambda _: [])
     done = call(home, "model", "download", "smollm2-135m", "--force")
     assert (done.exit_code, done.stdout) == (1, "")
     assert done.stderr.startswith("foundry: nothing here can fetch pkg:")

@@ -114,7 +114,7 @@ def source_for(model: WantedModel, sources: Sequence[Source]) -> Source:
             return source
     kind = f" ({model.provider_type})" if model.provider_type else ""
     there_are = " or ".join(source.expects for source in sources)
-    raise NoSource(f"nothing here can fetch {model.uri}{kind} yet: expected {there_are}")
+    raise NoSource(f"nothing here can fetch {model.uri}{kind}: expected {there_are}")
 
 
 class Downloads:

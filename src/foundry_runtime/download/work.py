@@ -18,7 +18,7 @@ import anyio.to_thread
 
 from foundry_runtime.platform import try_lock
 
-__all__ = ["Progress", "Share", "Stopped", "Work", "alone", "run_work"]
+__all__ = ["Progress", "Share", "Stopped", "Work", "alone", "part_of", "run_work"]
 
 Progress = Callable[[str, float], None]
 """Told what is worked on, and the fraction of the whole that is done, from 0 to 1; perhaps in a thread."""
@@ -44,6 +44,24 @@ class Share(float):
         share = super().__new__(cls, own if fraction is None else fraction)
         share.done, share.total = done, total
         return share
+
+
+def part_of(progress: Progress, begin: float, end: float) -> Progress:
+    """Tell of a part of the whole as who tells of the whole.
+
+    Args:
+        progress: Told of the whole.
+        begin: How much of it is done before the part, from 0 to 1.
+        end: How much is done after it.
+    """
+
+    def tell(what: str, fraction: float) -> None:
+        of_all = begin + (end - begin) * fraction
+        if isinstance(fraction, Share):
+            of_all = Share(fraction.done, fraction.total, of_all)
+        progress(what, of_all)
+
+    return tell
 
 
 T = TypeVar("T")
@@ -101,11 +119,7 @@ class Work:
         """
         self.check()
         if self._progress is not None:
-            begin, end = self._span
-            of_all = begin + (end - begin) * fraction
-            if isinstance(fraction, Share):
-                of_all = Share(fraction.done, fraction.total, of_all)
-            self._progress(what, of_all)
+            part_of(self._progress, *self._span)(what, fraction)
 
     @contextmanager
     def part(self, begin: float, end: float) -> Iterator[None]:

@@ -17,9 +17,9 @@ from foundry_runtime.download.work import Progress
 from foundry_runtime.models.directory import ModelDirectory
 from foundry_runtime.models.folder import ModelFolder
 from foundry_runtime.models.importing import import_model
-from foundry_serve.catalog import SOURCES, make_catalog
+from foundry_serve.catalog import make_catalog, make_sources
 from foundry_serve.cli.drawing import progress_bar
-from foundry_serve.cli.terminal import fail, models_on_disk, runtime_option, warn
+from foundry_serve.cli.terminal import configured, fail, models_on_disk, runtime_option, warn
 from foundry_serve.config import Runtime
 
 __all__ = ["download", "fetch", "have_ready", "import_"]
@@ -40,9 +40,8 @@ def fetch(name: str, directory: ModelDirectory, runtime: Runtime, *, force: bool
         wanted = WantedModel(
             id=model.id, uri=model.uri, provider_type=model.provider_type, publisher=model.publisher
         )
-        delivery = Delivery(
-            model=wanted, source=source_for(wanted, SOURCES), directory=directory, replace=force
-        )
+        source = source_for(wanted, make_sources(configured().config))
+        delivery = Delivery(model=wanted, source=source, directory=directory, replace=force)
         return ModelFolder.read(_make(partial(deliver, delivery), runtime))
     except ValueError as error:  # a damaged folder, or no source
         fail(str(error))

@@ -146,7 +146,7 @@ async def test_a_server_that_stops_ends_downloads(directory: ModelDirectory) -> 
 async def test_a_model_that_no_source_has_is_refused_with_what_there_is() -> None:
     async with downloading(ScriptedSource()) as downloads:
         assert downloads.source_of(wanted()).publisher == "tester"
-        with pytest.raises(NoSource, match=r"^nothing here can fetch hf://x yet: expected test:NAME$"):
+        with pytest.raises(NoSource, match=r"^nothing here can fetch hf://x: expected test:NAME$"):
             downloads.source_of(wanted(uri="hf://x"))
 
 

@@ -112,7 +112,10 @@ class _Addresses:
     edition: int = field(init=False, default=0)
     """How often they were asked for again."""
     _proven: bool = field(init=False, default=False)
-    """Whether one of this edition has worked: one that never has was not too old, but wrong."""
+    """Whether one of this edition has worked."""
+    _doubted: bool = field(init=False, default=False)
+    """Whether none of the last edition has: of two in a row they are not too old, but wrong. Of one alone one
+    may be refused before it is known that another has worked."""
     _asking: anyio.Lock = field(init=False, factory=anyio.Lock)
 
     def of(self, path: str) -> RemoteFile:
@@ -131,8 +134,9 @@ class _Addresses:
         async with self._asking:
             if edition != self.edition:
                 return True
-            if not self._proven:
+            if not self._proven and self._doubted:
                 return False
+            self._doubted = not self._proven
             files = {file.wanted.path: file for file in await self._listing()}
             if {path: file.wanted for path, file in files.items()} != {
                 path: file.wanted for path, file in self._files.items()
@@ -290,8 +294,8 @@ class _Fetcher:
             raise
         except RequestFailed as error:
             part.failure = error
-            if error.status in _EXPIRED and not await self._addresses.renew(edition):
-                error.final = True
+            if error.status in _EXPIRED:
+                error.final = not await self._addresses.renew(edition)
             error.reason = f"{error.reason} ({shown(remote.url)})"
         part.ended = True
         self._dirty.set()
@@ -363,7 +367,8 @@ class _Fetcher:
         self._changed.set()
 
     def _end(self, part: _Part, now: float) -> None:
-        if (failure := part.failure) is not None:
+        # What breaks off behind the last byte is no failure of the range.
+        if (failure := part.failure) is not None and part.flushed < part.range.stop:
             self._machine.failed(
                 part.range,
                 now,

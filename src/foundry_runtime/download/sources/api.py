@@ -13,7 +13,7 @@ from attrs import field, frozen
 
 from foundry_runtime.download.work import Progress
 
-__all__ = ["DownloadFailed", "Place", "Source", "WantedModel"]
+__all__ = ["DownloadFailed", "Place", "Source", "WantedModel", "provider_kind"]
 
 
 class DownloadFailed(OSError):
@@ -38,6 +38,11 @@ class WantedModel:
     """What opens a protected place."""
     buffer_size: int | None = None
     """How many bytes to take at a time; `None` leaves it to the source."""
+
+
+def provider_kind(provider_type: str) -> str:
+    """What a provider's name means, in lower case, without the `Local` that clients add to some of them."""
+    return provider_type.casefold().removesuffix("local")
 
 
 @frozen(kw_only=True)
