@@ -115,6 +115,9 @@ class Config:
     speculate: bool = field(
         default=False, metadata=says("Guess what comes next while one answer is generated.", switch)
     )
+    isolate: bool = field(
+        default=False, metadata=says("Run each model's engine in a process of its own.", switch)
+    )
     catalog: str = field(
         default=PUBLIC.base,
         metadata=says("Which catalogue of models is asked: an address, or off.", _address),

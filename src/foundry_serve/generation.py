@@ -214,6 +214,13 @@ def _broken(error: Exception, prompt_field: str) -> Failure:
                 headers=((b"retry-after", wait),),
             )
         case EngineLost():
-            return Failure(status=503, message=f"the model's engine is gone: {error}", type="server_error")
+            message = f"the model's engine is gone: {error}"
+            return Failure(
+                status=503,
+                message=message,
+                type="server_error",
+                code="engine_lost",
+                headers=((b"retry-after", b"1"),),
+            )
         case _:
             return Failure(status=500, message=f"generation failed: {error}", type="server_error")

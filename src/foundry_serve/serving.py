@@ -79,6 +79,7 @@ async def _serve(config: Config, directory: ModelDirectory, stages: Stages) -> N
         logger.info("listening on %s", ", ".join(endpoints))
         stages.listening(endpoints)
         # Only now: it takes longer than all before it.
+        from foundry_runtime.models.engines import make_engine, make_isolated_engine  # noqa: PLC0415
         from foundry_runtime.models.loading import ModelOpener  # noqa: PLC0415
         from foundry_serve.app import make_application  # noqa: PLC0415
         from foundry_serve.catalog import make_sources, published_models  # noqa: PLC0415
@@ -86,7 +87,12 @@ async def _serve(config: Config, directory: ModelDirectory, stages: Stages) -> N
         prepare_process()
         application = make_application(
             directory,
-            ModelOpener(threads=config.threads, engine=config.engine, speculate=config.speculate),
+            ModelOpener(
+                threads=config.threads,
+                engine=config.engine,
+                speculate=config.speculate,
+                make=make_isolated_engine if config.isolate else make_engine,
+            ),
             endpoints=endpoints,
             stop=bell.ring if config.allow_shutdown else None,
             sources=make_sources(config),

@@ -104,6 +104,10 @@ class _Recorder:
         self.counters = worker.counters
         self.aclose = worker.aclose
 
+    @property
+    def lost(self) -> bool:
+        return self._worker.lost
+
     def submit(self, job: Job, text: TextStream) -> Generation:
         self._jobs.append(job)
         return self._worker.submit(job, text)

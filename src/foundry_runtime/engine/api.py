@@ -11,7 +11,7 @@ any job is unfinished. A step is bounded in time (about 100 ms), so that a cance
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from attrs import define, field, frozen
 
@@ -24,6 +24,7 @@ __all__ = [
     "EmbeddingFailed",
     "Engine",
     "EngineEvent",
+    "EngineFailed",
     "EngineLost",
     "Failed",
     "FinishReason",
@@ -33,6 +34,7 @@ __all__ = [
     "Job",
     "ModelLoadError",
     "Overloaded",
+    "Perishable",
     "Refused",
     "Sampling",
     "Started",
@@ -75,6 +77,10 @@ class Overloaded(Exception):
 
 class EngineLost(Exception):
     """The whole engine is gone: every job in it has ended, and only `close` may still be called."""
+
+
+class EngineFailed(Exception):
+    """What an engine in another process raised that has no name here; the text is its own."""
 
 
 class EmbeddingFailed(Exception):
@@ -272,4 +278,14 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Free everything, unfinished jobs included. Calling it again does nothing."""
+        ...
+
+
+@runtime_checkable
+class Perishable(Protocol):
+    """What an engine shows beside, if it can be gone while nobody steps it: one in another process."""
+
+    @property
+    def lost(self) -> bool:
+        """Whether it is gone, so that only `close` may still be called. Read it from any thread."""
         ...

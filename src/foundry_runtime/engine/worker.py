@@ -27,7 +27,7 @@ import anyio
 from anyio.abc import TaskGroup, TaskStatus
 from attrs import frozen
 
-from foundry_runtime.engine.api import Counters, Engine, EngineLost, Job
+from foundry_runtime.engine.api import Counters, Engine, EngineLost, Job, Perishable
 from foundry_runtime.engine.driver import Broken, Deliver, Delivery, Driver, TextStream
 from foundry_runtime.engine.generation import Generation, Generations
 from foundry_runtime.engine.turns import Turns
@@ -77,6 +77,11 @@ class Worker(Protocol):
         """The engine's running totals."""
         ...
 
+    @property
+    def lost(self) -> bool:
+        """Whether nothing more will be generated here; it may have happened while nobody asked anything."""
+        ...
+
     def submit(self, job: Job, text: TextStream) -> Generation:
         """Give a job to the engine; to be called in the event loop that will receive from the generation.
 
@@ -119,6 +124,12 @@ class _Front:
     def counters(self) -> Counters:
         """The engine's running totals."""
         return self._loaded().counters
+
+    @property
+    def lost(self) -> bool:
+        """Whether nothing more will be generated here."""
+        engine = self._loaded()
+        return self._gone is not None or (isinstance(engine, Perishable) and engine.lost)
 
     def submit(self, job: Job, text: TextStream) -> Generation:
         """Give a job to the engine; see `Worker.submit`."""

@@ -1,4 +1,4 @@
-"""Which engine drives which model.
+"""Which engine drives which model, and in which process.
 
 Knows: what each engine is for, and the order in which they are tried.
 Refuses to know: how they work. Their packages are imported when a model is loaded, not with this module.
@@ -7,12 +7,14 @@ Refuses to know: how they work. Their packages are imported when a model is load
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import Literal, Protocol
 
 from foundry_runtime.engine.api import Engine, ModelLoadError
+from foundry_runtime.engine.process import ProcessEngine
 from foundry_runtime.models.folder import ModelFolder
 
-__all__ = ["EngineKind", "MakeEngine", "make_engine"]
+__all__ = ["EngineKind", "MakeEngine", "engine_at", "make_engine", "make_isolated_engine"]
 
 logger = logging.getLogger(__name__)
 
@@ -75,3 +77,34 @@ def make_engine(
         except FileNotFoundError:
             pass  # the other one says what is missing
     return GenaiEngine(folder.path, provider=provider, threads=threads)
+
+
+def make_isolated_engine(
+    folder: ModelFolder,
+    kind: EngineKind = "auto",
+    *,
+    provider: str | None = None,
+    threads: int | None = None,
+    speculate: bool = False,
+) -> Engine:
+    """Load a model into its engine in a process of its own; as `make_engine` does otherwise.
+
+    Raises:
+        ModelLoadError: As there, or the process ended before the model was loaded.
+    """
+    arguments = {
+        "path": str(folder.path),
+        "kind": kind,
+        "provider": provider,
+        "threads": threads,
+        "speculate": speculate,
+    }
+    return ProcessEngine(f"{__name__}:{engine_at.__name__}", arguments)
+
+
+def engine_at(
+    path: str, kind: EngineKind, *, provider: str | None, threads: int | None, speculate: bool
+) -> Engine:
+    """Do in the other process what `make_isolated_engine` was asked for."""
+    folder = ModelFolder.read(Path(path))
+    return make_engine(folder, kind, provider=provider, threads=threads, speculate=speculate)

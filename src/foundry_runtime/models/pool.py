@@ -254,6 +254,13 @@ class ModelPool:
         if self._models.get(model.folder.id) is model:
             self.unload(model.folder.id, force=True)
 
+    def _discard_if_lost(self, model_id: str) -> None:
+        """Have a model loaded anew whose engine has ended while nobody used it."""
+        model = self._models.get(model_id)
+        if isinstance(model, LoadedModel) and model.worker.lost:
+            logger.warning("the engine of %s is gone", model_id)
+            self.discard(model)
+
     async def aclose(self) -> None:
         """Free every model; running jobs end with an error."""
         for action in self._lifecycle.close(anyio.current_time(), reason="the server is stopping"):
@@ -273,6 +280,7 @@ class ModelPool:
 
     @asynccontextmanager
     async def _hold(self, folder: ModelFolder, lease: Lease) -> AsyncIterator[Loaded]:
+        self._discard_if_lost(folder.id)
         wait = self._waits[lease] = _Wait()
         self._folders[folder.id] = folder
         try:

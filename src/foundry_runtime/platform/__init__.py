@@ -22,6 +22,7 @@ from foundry_runtime.platform.memory import (
     return_large_memory_at_once,
     usable_memory,
 )
+from foundry_runtime.platform.parents import end_with_parent, leave_signals_to_parent, offer_memory_first
 from foundry_runtime.platform.ports import port_holder
 from foundry_runtime.platform.processes import (
     birth_of,
@@ -35,10 +36,13 @@ __all__ = [
     "LazyMemory",
     "birth_of",
     "flush_file",
+    "end_with_parent",
     "flush_folder",
     "is_link",
     "kill_process",
+    "leave_signals_to_parent",
     "make_private_folder",
+    "offer_memory_first",
     "port_holder",
     "request_stop",
     "reserve",

@@ -18,7 +18,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-__all__ = ["birth_of", "kill_process", "request_stop", "start_detached", "stop_requests"]
+__all__ = [
+    "birth_of",
+    "kill_process",
+    "request_stop",
+    "start_detached",
+    "stop_requests",
+    "windows_waiter",
+]
 
 
 def birth_of(pid: int, *, system: str = sys.platform, proc: Path = Path("/proc")) -> str | None:
@@ -80,6 +87,15 @@ def _windows_birth(pid: int) -> str | None:
         return str(times[0].value) if found else None
     finally:
         kernel32.CloseHandle(ctypes.c_void_p(process))
+
+
+def windows_waiter(pid: int) -> Callable[[], object]:
+    """Give how to wait until a process of Windows has ended; it is known by its handle from now on."""
+    kernel32 = _kernel32()
+    process = kernel32.OpenProcess(_QUERY_LIMITED_INFORMATION | _SYNCHRONIZE, False, pid)
+    if not process:
+        return lambda: None
+    return lambda: kernel32.WaitForSingleObject(ctypes.c_void_p(process), _INFINITE)
 
 
 _QUERY_LIMITED_INFORMATION: Final = 0x1000
