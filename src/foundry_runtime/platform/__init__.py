@@ -35,8 +35,8 @@ from foundry_runtime.platform.processes import (
 __all__ = [
     "LazyMemory",
     "birth_of",
-    "flush_file",
     "end_with_parent",
+    "flush_file",
     "flush_folder",
     "is_link",
     "kill_process",
