@@ -74,6 +74,7 @@ class Shells:
 class _Worker:
     name: str
     shells: Shells
+    lost: bool = False
 
     async def aclose(self) -> None:
         with anyio.CancelScope(shield=True):

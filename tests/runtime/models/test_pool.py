@@ -36,6 +36,16 @@ async def test_a_load_says_whether_it_had_to() -> None:
         assert pool.loaded() == ["m:1"]
 
 
+async def test_a_model_whose_engine_has_ended_unasked_is_loaded_anew() -> None:
+    async with pooled() as (pool, shells):
+        async with pool.lease(folder()) as model:
+            model.worker.lost = True  # type: ignore[union-attr, misc]
+        async with pool.lease(folder()) as other:
+            assert other is not model
+        assert len(shells.loads) == 2
+        assert shells.closed == ["m:1"]
+
+
 async def test_a_failed_load_is_told_to_each_that_waits_and_tried_again() -> None:
     async with pooled(seconds=0.01, failures=[ValueError("torn")]) as (pool, shells):
         told: list[str] = []
