@@ -38,6 +38,7 @@ from foundry_proto.messages.text_completions import MAX_CHOICES, TextCompletionR
 from foundry_proto.openapi import statuses
 from foundry_proto.operations import ALL, CHAT_COMPLETIONS
 from foundry_proto.wire import describe, field_name, wire_of
+from foundry_runtime.crowd import CrowdLimits
 from foundry_runtime.engine.api import Sampling
 from foundry_runtime.engine.text import template
 from foundry_runtime.engine.text.guidance import asked, forms, grammars, patterns, schema
@@ -468,18 +469,33 @@ def test_limits_are_those_of_the_code(page: str) -> None:
     limits, time_outs = Limits(), TimeOuts()
     true = {
         **{
-            f"`Limits.{one.name}`": f"{getattr(limits, one.name) // 1024} KiB" for one in attrs.fields(Limits)
+            f"`Limits.{one.name}`": f"{getattr(limits, one.name) // 1024} KiB"
+            for one in attrs.fields(Limits)
+            if one.name not in ("body", "headers", "depth")
         },
+        "`Limits.body`": "none",
+        "`Limits.headers`": str(limits.headers),
+        "`Limits.depth`": str(limits.depth),
+        "`CrowdLimits.total`": str(CrowdLimits().total),
+        "`CrowdLimits.per_address`": str(CrowdLimits().per_address),
         **{f"`TimeOuts.{one.name}`": f"{getattr(time_outs, one.name):g} s" for one in attrs.fields(TimeOuts)},
         "`Operation.body_limit`": f"{CHAT_COMPLETIONS.body_limit // 1024**2} MiB",
     }
     rows = [line for line in (DOCS / page).read_text("utf-8").splitlines() if line.startswith("| ")]
     named = [(row, name) for row in rows for name in true if name in row]
     assert {name for _, name in named} == {
-        name for name in true if page != "protocol.md" or "Time" not in name
+        name for name in true if page != "protocol.md" or not name.startswith(("`Time", "`Crowd"))
     }
     for row, name in named:
         assert f"| {true[name]} |" in row, f"{page}: {row}"
+
+
+def test_the_threat_model_names_tests_that_there_are() -> None:
+    written = "".join(path.read_text("utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
+    for *_, shown in table(DOCS / "security.md", "who"):
+        names = re.findall(r"`(test_\w+)`", shown)
+        assert names
+        assert all(f"def {name}(" in written for name in names), shown
 
 
 def test_limits_without_a_name_are_those_of_the_code() -> None:

@@ -16,7 +16,7 @@ import attrs
 from cattrs import Converter
 
 from foundry_proto.errors import LocalProtocolError
-from foundry_proto.jsontext import ContentError, dump_json, load_json, show
+from foundry_proto.jsontext import MAX_DEPTH, ContentError, dump_json, load_json, show
 from foundry_proto.sentinels import ABSENT
 from foundry_proto.wire import (
     Between,
@@ -343,17 +343,18 @@ def structure(cls: type[T], value: object) -> T:
     return made
 
 
-def decode(cls: type[T], data: bytes | bytearray) -> T:
+def decode(cls: type[T], data: bytes | bytearray, *, depth: int = MAX_DEPTH) -> T:
     """Read one message from its JSON text.
 
     Args:
         cls: An attrs class of `foundry_proto.messages`, or any type that its fields may have.
         data: The whole JSON text, UTF-8.
+        depth: The most levels of nesting, at most `MAX_DEPTH`.
 
     Raises:
         ContentError: Naming the field, what was expected, and what came.
     """
-    return structure(cls, load_json(data))
+    return structure(cls, load_json(data, depth=depth))
 
 
 def encode(value: object) -> bytes:

@@ -152,12 +152,12 @@ _STEP: Final = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 _SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")
 
 
-def _nests_too_deep(text: str) -> bool:
-    """Whether arrays and objects nest too deep, brackets within strings left out."""
-    if text.count("[") + text.count("{") <= MAX_DEPTH:
+def _nests_deeper(text: str, most: int) -> bool:
+    """Whether arrays and objects nest deeper, brackets within strings left out."""
+    if text.count("[") + text.count("{") <= most:
         return False
     brackets = _STRING.sub("", text).encode().translate(None, delete=_NO_BRACKETS)
-    return any(depth > MAX_DEPTH for depth in accumulate(map(_STEP.__getitem__, brackets)))
+    return any(depth > most for depth in accumulate(map(_STEP.__getitem__, brackets)))
 
 
 def _walk(root: object) -> Iterator[tuple[list[str | int], object]]:
@@ -200,11 +200,12 @@ def _printable(path: Iterable[str | int]) -> tuple[str | int, ...]:
     return tuple(key if isinstance(key, int) else key.encode("utf-8", "replace").decode() for key in path)
 
 
-def load_json(data: bytes | bytearray) -> object:
+def load_json(data: bytes | bytearray, *, depth: int = MAX_DEPTH) -> object:
     """Parse a whole JSON text.
 
     Args:
         data: The text's bytes, UTF-8 without a byte order mark (RFC 8259, section 8.1).
+        depth: The most levels of nesting, at most `MAX_DEPTH`.
 
     Returns:
         `dict`, `list`, `str`, `int`, `float`, `bool` and `None`; no other types.
@@ -220,8 +221,8 @@ def load_json(data: bytes | bytearray) -> object:
         text = data.decode()
     except UnicodeDecodeError as error:
         raise ContentError(f"expected UTF-8, got an invalid byte at offset {error.start}") from None
-    if _nests_too_deep(text):
-        raise ContentError(f"expected at most {MAX_DEPTH} levels of nesting, got more")
+    if _nests_deeper(text, depth):
+        raise ContentError(f"expected at most {depth} levels of nesting, got more")
     try:
         value: object = _quick.decode(text)
     except _RefusedLiteral:

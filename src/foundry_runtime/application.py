@@ -20,7 +20,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from foundry_proto.events import Failure, Head, Request, Response, StreamEnd
-from foundry_proto.exchange import Answer
+from foundry_proto.exchange import Answer, Gate
 from foundry_proto.operations import Operations
 
 __all__ = ["Application", "Handler", "Hangup", "Lifespan", "Send", "is_local"]
@@ -83,6 +83,7 @@ class Application(Generic[ContextT]):
         operations: What is offered.
         handlers: By the operation's name.
         lifespan: Makes what every handler gets as its first argument.
+        gate: Decides who may ask; without one everybody may. Whatever carries requests asks it.
 
     Raises:
         ValueError: An operation has no handler, or a handler no operation.
@@ -93,11 +94,14 @@ class Application(Generic[ContextT]):
         operations: Operations,
         handlers: Mapping[str, Handler[ContextT]],
         lifespan: Lifespan[ContextT],
+        *,
+        gate: Gate | None = None,
     ) -> None:
         names = {operation.name for operation in operations}
         if odd := sorted(names ^ set(handlers)):
             raise ValueError(f"expected one handler for each operation, which fails for {', '.join(odd)}")
         self.operations = operations
+        self.gate = gate
         self._handlers = dict(handlers)
         self._lifespan = lifespan
         self._running: list[ContextT] = []

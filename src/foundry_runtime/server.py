@@ -10,9 +10,11 @@ reads only while a `long` operation runs; what it reads it feeds to the same obj
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from email.utils import formatdate
+from functools import partial
 from typing import Any, Final
 
 import anyio
@@ -27,9 +29,12 @@ from foundry_proto.events import Disconnected, Failure, Head, Headers, Request, 
 from foundry_proto.exchange import Answer
 from foundry_proto.sentinels import NEED_DATA, NeedData
 from foundry_runtime.application import Application, Hangup
+from foundry_runtime.crowd import Crowd, CrowdLimits
 from foundry_runtime.transport import Listener, Transport, TransportBroken, TransportClosed
 
 __all__ = ["TimeOuts", "serve", "serve_connection"]
+
+logger = logging.getLogger(__name__)
 
 
 @frozen(kw_only=True)
@@ -115,6 +120,7 @@ class _Served:
             limits=self._limits,
             headers=_standard_headers,
             client=self._transport.peer,
+            gate=self._application.gate,
         )
 
     def stop(self) -> None:
@@ -280,6 +286,7 @@ async def serve(
     *,
     limits: Limits | None = None,
     time_outs: TimeOuts | None = None,
+    crowd: CrowdLimits | None = None,
     stop: anyio.Event | None = None,
     drain: float = 10.0,
     task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
@@ -291,12 +298,14 @@ async def serve(
         listeners: Where connections come from; this call closes them.
         limits: How much a peer may make us hold.
         time_outs: How long we wait for it.
+        crowd: How many connections there may be.
         stop: When set, no connection is accepted any more, idle ones end, and running answers are finished.
         drain: Seconds that running answers have then.
         task_status: Told when requests can be served.
     """
     limits, time_outs, stop = limits or Limits(), time_outs or TimeOuts(), stop or anyio.Event()
     connections: set[_Served] = set()
+    everybody = Crowd(crowd or CrowdLimits())
 
     async def serve_one(transport: Transport) -> None:
         served = _Served(transport, application, limits, time_outs)
@@ -305,6 +314,9 @@ async def serve(
             if stop.is_set():
                 served.stop()
             await served.run()
+        except Exception:
+            # A mistake of ours, or of a library below, costs this connection and no other.
+            logger.exception("serving a connection failed")
         finally:
             connections.discard(served)
 
@@ -312,7 +324,7 @@ async def serve(
         async with anyio.create_task_group() as accepting:
             try:
                 for listener in listeners:
-                    accepting.start_soon(listener.serve, serve_one)
+                    accepting.start_soon(partial(listener.serve, serve_one, crowd=everybody))
                 task_status.started()
                 await stop.wait()
             finally:

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from anyio import CapacityLimiter
 from anyio.abc import TaskGroup
 
+from foundry_proto.exchange import Gate
 from foundry_proto.operations import ALL
 from foundry_runtime.application import Application
 from foundry_runtime.download.manager import Downloads
@@ -37,6 +38,7 @@ def make_application(
     stop: Callable[[], None] | None = None,
     sources: Sequence[Source] | None = None,
     published: PublishedModels | None = None,
+    gate: Gate | None = None,
 ) -> Application[Services]:
     """Put the application together.
 
@@ -48,6 +50,7 @@ def make_application(
         sources: Where models can be downloaded from; by default from the usual places.
         published: The models of the public catalogue, whose list is kept new as long as the application runs;
             by default there are none, and no connection is opened for them.
+        gate: Decides who may ask; without one everybody may.
     """
     places = make_sources() if sources is None else sources
 
@@ -73,4 +76,4 @@ def make_application(
             await relay.aclose()
             await pool.aclose()
 
-    return Application(ALL, HANDLERS, lifespan)
+    return Application(ALL, HANDLERS, lifespan, gate=gate)

@@ -20,7 +20,10 @@ from typing import Any, ClassVar, Final, Literal
 import attrs
 from attrs import evolve, field, frozen
 
+from foundry_proto.connection import Limits
+from foundry_proto.operations.table import MAX_REQUEST_BODY
 from foundry_proto.wire import Wire
+from foundry_runtime.crowd import CrowdLimits
 from foundry_runtime.models.directory import ModelDirectory
 from foundry_runtime.models.engines import EngineKind
 from foundry_runtime.models.published.address import OFF, PUBLIC, CatalogAddress, read_address
@@ -32,7 +35,10 @@ from foundry_serve.kinds import (
     address,
     choice,
     described,
+    file_mode,
+    keys,
     number,
+    origins,
     path,
     says,
     switch,
@@ -65,6 +71,8 @@ _OTHER_VARIABLES: Final = ("FOUNDRY_HOME", _FILE_VARIABLE)
 Runtime = Literal["asyncio", "trio"]
 
 _TIME_OUTS: Final = TimeOuts()
+_LIMITS: Final = Limits()
+_CROWD: Final = CrowdLimits()
 
 
 def _read_address(given: object) -> str | None:
@@ -131,6 +139,59 @@ class Config:
         default="asyncio", metadata=says("The event loop to run on.", choice("asyncio", "trio"))
     )
 
+    allowed_hosts: tuple[str, ...] = field(
+        default=(),
+        metadata=says("Further names in Host that are this server's, as proxies have them; * is any.", texts),
+    )
+    cors_origins: tuple[str, ...] = field(
+        default=(),
+        metadata=says("Origins whose web pages may use the server; * is any.", origins),
+    )
+    api_keys: tuple[str, ...] = field(
+        default=(),
+        metadata=says("Keys, one of which every request needs.", keys, secret=True, flag=False),
+    )
+    api_keys_file: str | None = field(
+        default=None, metadata=says("A file of such keys, one in each line.", path)
+    )
+    without_keys: bool = field(
+        default=False,
+        metadata=says("Listen beyond this machine although no key is needed.", switch),
+    )
+    tls_cert: str | None = field(
+        default=None, metadata=says("The certificate, and those above it, as PEM: https alone.", path)
+    )
+    tls_key: str | None = field(
+        default=None, metadata=says("The certificate's key, unless it is in the same file.", path)
+    )
+    unix_socket: str | None = field(default=None, metadata=says("Listen on this Unix socket, too.", path))
+    tcp: bool = field(default=True, metadata=says("Listen on host and port.", switch))
+    unix_socket_mode: int = field(
+        default=0o600, metadata=says("Who may connect to it, as a file's mode.", file_mode)
+    )
+
+    max_connections: int = field(
+        default=_CROWD.total, metadata=says("Connections at a time; one more gets 503.", whole(1))
+    )
+    max_connections_per_address: int = field(
+        default=_CROWD.per_address,
+        metadata=says("The same from one address; one more gets 429.", whole(1)),
+    )
+    max_head: int = field(
+        default=_LIMITS.head,
+        metadata=says("Bytes of a request's line and headers; beyond them 431.", whole(1024, 1024 * 1024)),
+    )
+    max_headers: int = field(
+        default=_LIMITS.headers, metadata=says("Headers of a request; beyond them 431.", whole(16, 1000))
+    )
+    max_body: int = field(
+        default=MAX_REQUEST_BODY,
+        metadata=says("Bytes of a request's body; beyond them 413.", whole(1024, 1024 * 1024 * 1024)),
+    )
+    max_json_depth: int = field(
+        default=_LIMITS.depth,
+        metadata=says("Levels of nesting in a body's JSON; beyond them 400.", whole(8, _LIMITS.depth)),
+    )
     idle_timeout: float = field(
         default=_TIME_OUTS.idle,
         metadata=says("Seconds for the first byte of a request; then the connection closes.", number(0.001)),
@@ -171,6 +232,23 @@ class Config:
     def catalog_address(self) -> CatalogAddress | None:
         """Where the catalogue is; `None` if none is asked."""
         return read_address(self.catalog)
+
+    @property
+    def limits(self) -> Limits:
+        """How much a peer may make a connection hold."""
+        return Limits(
+            head=self.max_head, headers=self.max_headers, body=self.max_body, depth=self.max_json_depth
+        )
+
+    @property
+    def crowd(self) -> CrowdLimits:
+        """How many connections there may be."""
+        return CrowdLimits(total=self.max_connections, per_address=self.max_connections_per_address)
+
+    @property
+    def asks_for_keys(self) -> bool:
+        """Whether a request needs a key."""
+        return bool(self.api_keys) or self.api_keys_file is not None
 
     @property
     def shown(self) -> Config:

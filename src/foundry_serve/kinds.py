@@ -17,6 +17,8 @@ from typing import Any, Final
 
 from attrs import frozen
 
+from foundry_serve.security import ORIGIN, is_key
+
 __all__ = [
     "BadValue",
     "Kind",
@@ -24,7 +26,9 @@ __all__ = [
     "choice",
     "described",
     "file_mode",
+    "keys",
     "number",
+    "origins",
     "path",
     "says",
     "switch",
@@ -119,6 +123,10 @@ def _texts(given: Any) -> tuple[str, ...] | None:
     return tuple(one for one in found if one)
 
 
+def _each(found: tuple[str, ...] | None, fits: Callable[[str], object]) -> tuple[str, ...] | None:
+    return found if found is not None and all(map(fits, found)) else None
+
+
 def _switch(given: Any) -> bool | None:
     if isinstance(given, bool):
         return given
@@ -157,6 +165,17 @@ texts: Final = Kind(
     read=_texts,
     show=lambda value: ", ".join(value) or "-",
     noun="text,…",
+)
+origins: Final = Kind(
+    expects="origins such as http://localhost:3000, or *",
+    read=lambda given: _each(_texts(given), ORIGIN.fullmatch),
+    show=texts.show,
+    noun=texts.noun,
+)
+keys: Final = Kind(
+    expects="keys of 16 to 512 visible ASCII characters, without commas",
+    read=lambda given: _each(_texts(given), is_key),
+    show=texts.show,
 )
 switch: Final = Kind(
     expects="true or false", read=_switch, is_switch=True, show=lambda value: "true" if value else "false"

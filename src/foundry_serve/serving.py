@@ -1,15 +1,14 @@
 """Serves the product until it is asked to stop, in the foreground and in the background alike.
 
-Knows: the order in which a server comes and goes (listen, get ready, serve, drain), and who has a port that
-it cannot have.
-Refuses to know: who is told how far it is: a terminal, or the state file.
+Knows: the order in which a server comes and goes: listen, get ready, serve, drain.
+Refuses to know: what it listens on and who may talk there (`listening.py`), and who is told how far it is: a
+terminal, or the state file.
 
 It listens before it is ready. From then on nobody is refused: who connects waits, at most for a second.
 """
 
 from __future__ import annotations
 
-import errno
 import gc
 import logging
 import sys
@@ -20,11 +19,11 @@ import anyio
 from anyio.abc import TaskStatus
 
 from foundry_runtime.models.directory import ModelDirectory
-from foundry_runtime.platform import port_holder, return_large_memory_at_once, stop_requests
+from foundry_runtime.platform import return_large_memory_at_once, stop_requests
 from foundry_runtime.server import serve as serve_application
-from foundry_runtime.transport import Listener, open_tcp_listeners
 from foundry_runtime.wakeup import Doorbell
-from foundry_serve.config import DEFAULT_PORT, Config
+from foundry_serve.config import Config
+from foundry_serve.listening import endpoints_of, open_listeners, policy_for, read_keys
 
 __all__ = ["Stages", "prepare_process", "run_server"]
 
@@ -56,26 +55,37 @@ def prepare_process() -> None:
     return_large_memory_at_once()
 
 
-def run_server(config: Config, directory: ModelDirectory, stages: Stages) -> None:
+def run_server(
+    config: Config, directory: ModelDirectory, stages: Stages, *, own_key: str | None = None
+) -> None:
     """Serve until asked to stop; to be called in the main thread.
 
+    Args:
+        config: How.
+        directory: The models.
+        stages: Told how far it is.
+        own_key: One more key, for the commands of the same user; it counts where keys are needed at all.
+
     Raises:
+        BadConfig: The settings contradict each other, or name what cannot be used.
         OSError: The port cannot be had; the text names it and, where that is known, who has it.
     """
     failures: list[OSError] = []
     try:
-        anyio.run(_serve, config, directory, stages, backend=config.runtime)
+        anyio.run(_serve, config, directory, stages, own_key, backend=config.runtime)
     except* OSError as group:
         failures += [error for error in group.exceptions if isinstance(error, OSError)]
     if failures:
         raise failures[0]
 
 
-async def _serve(config: Config, directory: ModelDirectory, stages: Stages) -> None:
+async def _serve(config: Config, directory: ModelDirectory, stages: Stages, own_key: str | None) -> None:
     stop, bell = anyio.Event(), Doorbell()
     with stop_requests(bell.ring):
-        listeners = await _listen(config)
-        endpoints = _endpoints(listeners)
+        keys = read_keys(config)
+        listeners = await open_listeners(config, keys)
+        gate = policy_for(config, listeners, (*keys, own_key) if keys and own_key else keys)
+        endpoints = endpoints_of(listeners)
         logger.info("listening on %s", ", ".join(endpoints))
         stages.listening(endpoints)
         # Only now: it takes longer than all before it.
@@ -97,13 +107,16 @@ async def _serve(config: Config, directory: ModelDirectory, stages: Stages) -> N
             stop=bell.ring if config.allow_shutdown else None,
             sources=make_sources(config),
             published=published_models(config, directory.home),
+            gate=gate,
         )
 
         async def serve_to_the_end(*, task_status: TaskStatus[None]) -> None:
             await serve_application(
                 application,
                 listeners,
+                limits=config.limits,
                 time_outs=config.time_outs,
+                crowd=config.crowd,
                 stop=stop,
                 drain=config.drain,
                 task_status=task_status,
@@ -121,30 +134,3 @@ async def _serve(config: Config, directory: ModelDirectory, stages: Stages) -> N
             stop.set()
             await bell.wait()
             task_group.cancel_scope.cancel()
-
-
-async def _listen(config: Config) -> Sequence[Listener]:
-    port = DEFAULT_PORT if config.port is None else config.port
-    try:
-        return await open_tcp_listeners(config.host, port)
-    except OSError as error:
-        if error.errno != errno.EADDRINUSE:
-            raise
-        holder = port_holder(port)
-        taken = OSError(error.errno, f"{error.strerror}{f' ({holder} has it)' if holder else ''}")
-        if config.port is not None:
-            raise taken from error
-        logger.warning("%s; a free port is taken instead", taken.strerror)
-    return await open_tcp_listeners(config.host, 0)
-
-
-def _endpoints(listeners: Sequence[Listener]) -> Sequence[str]:
-    """URLs by which this machine reaches the listeners, IPv4 first: it is what clients look for.
-
-    Choice: an IPv6 loopback that stands alone is called `localhost`, since clients find no IPv6 literal.
-    """
-    names = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 (what others are bound to)
-    reached = sorted((names.get(one.host, one.host), one.port) for one in listeners)
-    urls = [f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}" for host, port in reached]
-    urls.sort(key=lambda url: "[" in url)
-    return [url.replace("[::1]", "localhost") for url in urls] if "[" in urls[0] else urls

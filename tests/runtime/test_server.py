@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import anyio
 import pytest
@@ -12,7 +13,7 @@ from foundry_proto.operations import CHAT_COMPLETIONS, Operations
 from foundry_runtime.application import Application
 from foundry_runtime.client import Client, ServerFailure
 from foundry_runtime.server import serve
-from foundry_runtime.transport import connect_tcp, open_tcp_listeners
+from foundry_runtime.transport import Handler, Transport, connect_tcp, open_tcp_listeners
 from tests.support.applications import chat_request, make_test_application
 from tests.support.serving import raw_request, read_all, served, until
 
@@ -242,3 +243,32 @@ async def test_a_cancelled_server_leaves_no_listener_open() -> None:
         group.cancel_scope.cancel()
     with pytest.raises(OSError, match=r"127\.0\.0\.1:"):
         await Client(f"http://127.0.0.1:{listeners[0].port}").call(CHAT_COMPLETIONS, chat_request())
+
+
+async def test_over_tcp_a_mistake_below_costs_one_connection(caplog: pytest.LogCaptureFixture) -> None:
+    class Broken(Transport):
+        """What a library does that fails in a way that nobody has promised."""
+
+        peer, deadline = None, None
+
+        async def receive(self) -> bytes:
+            raise TypeError("expected string or bytes-like object")
+
+        async def aclose(self) -> None:
+            pass
+
+    class Listening:
+        async def serve(self, handler: Handler, **_: object) -> None:
+            await handler(Broken())  # type: ignore[abstract]
+
+        async def aclose(self) -> None:
+            pass
+
+    listeners = await open_tcp_listeners("127.0.0.1", 0)
+    async with anyio.create_task_group() as task_group:
+        both: Any = (Listening(), *listeners)
+        await task_group.start(partial(serve, make_test_application(), both))
+        async with Client(f"http://127.0.0.1:{listeners[0].port}") as client:
+            assert said(await client.call(CHAT_COMPLETIONS, chat_request(text="a"))) == "a "
+        task_group.cancel_scope.cancel()
+    assert "serving a connection failed" in caplog.messages

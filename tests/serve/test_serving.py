@@ -14,8 +14,8 @@ from foundry_runtime.client import Client
 from foundry_runtime.models.directory import ModelDirectory
 from foundry_runtime.server import serve
 from foundry_runtime.transport import open_tcp_listeners
-from foundry_serve import serving
 from foundry_serve.app import make_application
+from foundry_serve.listening import endpoints_of
 from tests.support.scripted_model import ScriptedModels
 
 
@@ -33,14 +33,14 @@ from tests.support.scripted_model import ScriptedModels
     ids=str,
 )
 def test_the_first_address_told_is_the_one_that_clients_can_read(hosts: list[str], urls: list[str]) -> None:
-    listeners: Any = [SimpleNamespace(host=host, port=5) for host in hosts]
-    assert serving._endpoints(listeners) == urls
+    listeners: Any = [SimpleNamespace(host=host, port=5, tls=False) for host in hosts]
+    assert endpoints_of(listeners) == urls
 
 
 @pytest.mark.anyio
 async def test_one_server_answers_at_all_addresses_that_it_is_bound_to(tiny_home: ModelDirectory) -> None:
     listeners = [listener for _ in range(2) for listener in await open_tcp_listeners("localhost", 0)]
-    endpoints = serving._endpoints(listeners)
+    endpoints = endpoints_of(listeners)
     assert len(set(endpoints)) == len(listeners)
     assert len({listener.port for listener in listeners}) == 2
     async with anyio.create_task_group() as tasks:

@@ -9,6 +9,7 @@ import anyio
 from anyio.abc import TaskGroup
 from attrs import define, field
 
+from foundry_proto.exchange import Gate
 from foundry_runtime.download.sources.api import Source
 from foundry_runtime.engine.api import Job
 from foundry_runtime.engine.driver import TextStream
@@ -126,13 +127,20 @@ async def scripted_server(
     stop: Callable[[], None] | None = None,
     sources: Sequence[Source] = (),
     published: PublishedModels | None = None,
+    gate: Gate | None = None,
     **more: object,
 ) -> AsyncIterator[tuple[Served, ScriptedModels]]:
     """Serve the product's application in memory, with scripted answers."""
     async with anyio.create_task_group() as tasks:
         models = ScriptedModels(tasks, **more)  # type: ignore[arg-type]
         application = make_application(
-            home, models, endpoints=endpoints, stop=stop, sources=sources, published=published
+            home,
+            models,
+            endpoints=endpoints,
+            stop=stop,
+            sources=sources,
+            published=published,
+            gate=gate,
         )
         async with application.running() as services, anyio.create_task_group() as connections:
             models.services.append(services)

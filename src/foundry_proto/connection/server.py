@@ -28,7 +28,8 @@ from attrs import define, field, frozen
 from foundry_proto.connection._h11 import feed, in_words
 from foundry_proto.errors import LocalProtocolError, RemoteProtocolError
 from foundry_proto.events import Disconnected, Failure, Head, Headers, Request, Response, Upgrade, header
-from foundry_proto.exchange import Answer, Data, End, Piece, ServerExchange, Start
+from foundry_proto.exchange import Answer, Data, End, Gate, Piece, ServerExchange, Start
+from foundry_proto.jsontext import MAX_DEPTH
 from foundry_proto.messages.errors import status_phrase
 from foundry_proto.operations import Operations
 from foundry_proto.sentinels import NEED_DATA, NeedData
@@ -55,7 +56,7 @@ class Phase(Enum):
 
 @frozen(kw_only=True)
 class Limits:
-    """How much a peer may make a server's connection hold, in bytes."""
+    """How much a peer may make a server's connection hold, in bytes where nothing else is said."""
 
     head: int = 64 * 1024
     """A request's line and headers together (431 beyond it), a chunk's size line, or a body's trailers."""
@@ -63,6 +64,12 @@ class Limits:
     """The unread rest of a body that is read and forgotten for the sake of keeping the connection."""
     waiting: int = 64 * 1024
     """What may wait behind a request that is being answered, before a driver should stop reading."""
+    body: int | None = None
+    """A request's body (413 beyond it); `None` is what the operation's row says."""
+    headers: int = 100
+    """How many headers a request may have (431 beyond it)."""
+    depth: int = MAX_DEPTH
+    """How many levels of nesting a body's JSON may have."""
 
 
 @frozen(kw_only=True)
@@ -97,12 +104,14 @@ class ServerConnection:
         limits: How much a peer may make it hold.
         headers: Gives headers for every response, such as `Server` and `Date`; called once each.
         client: The peer's address, for `Head`; `None` where it has none, or none that is known.
+        gate: Decides who may ask; without one everybody may.
     """
 
     _operations: Operations
     _limits: Limits = field(kw_only=True, factory=Limits)
     _headers: Callable[[], Headers] = field(kw_only=True, default=tuple)
     _client: str | None = field(kw_only=True, default=None)
+    _gate: Gate | None = field(kw_only=True, default=None)
     _phase: Phase = field(init=False)
     _http: h11.Connection = field(init=False)
     _exchange: ServerExchange = field(init=False)
@@ -130,7 +139,13 @@ class ServerConnection:
     def _begin(self) -> None:
         """Wait for the next request."""
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=self._limits.head)
-        self._exchange = ServerExchange(self._operations, client=self._client)
+        self._exchange = ServerExchange(
+            self._operations,
+            client=self._client,
+            gate=self._gate,
+            body_limit=self._limits.body,
+            depth=self._limits.depth,
+        )
         self._phase = Phase.HEAD if self._input else Phase.IDLE
         self._searched = 0
         self._rest = 0
@@ -271,6 +286,9 @@ class ServerConnection:
             return None
         head = bytes(self._input[:stop])
         del self._input[:stop]
+        # The request line, the headers, the empty line: each ends with one.
+        if head.count(b"\r\n") > self._limits.headers + 2:
+            raise self._malformed(f"expected at most {self._limits.headers} headers, got more", 431)
         return head
 
     def _stop_reading(self) -> None:

@@ -5,6 +5,7 @@
 """
 
 from foundry_proto.exchange.client import ClientAnswer, ClientExchange
+from foundry_proto.exchange.gate import Asked, Gate
 from foundry_proto.exchange.server import (
     MAX_QUERY_WORDS,
     Answer,
@@ -18,10 +19,12 @@ from foundry_proto.exchange.server import (
 __all__ = [
     "MAX_QUERY_WORDS",
     "Answer",
+    "Asked",
     "ClientAnswer",
     "ClientExchange",
     "Data",
     "End",
+    "Gate",
     "Piece",
     "ServerExchange",
     "Start",

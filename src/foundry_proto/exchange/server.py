@@ -2,7 +2,8 @@
 
 Knows: routing, which bodies are accepted, the order in which answers may be sent, and how each looks (HEAD,
 OPTIONS, 405 with `Allow`, error bodies, streams).
-Refuses to know: bytes on the wire (`connection/`), who may talk, and what a handler does.
+Refuses to know: bytes on the wire (`connection/`), who may talk (a gate that is given), and what a handler
+does.
 
 The laws:
 - A head gives `Head`, or the answer to send instead; after `Head`, a body gives `Request` or a `Failure`, or
@@ -20,7 +21,7 @@ from types import NoneType
 from typing import Any, Final, assert_never
 from urllib.parse import parse_qsl
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from foundry_proto._headers import check_headers
 from foundry_proto.codec import ContentError, decode, decode_words, encode
@@ -36,6 +37,8 @@ from foundry_proto.events import (
     Upgrade,
     header,
 )
+from foundry_proto.exchange.gate import Asked, Gate
+from foundry_proto.jsontext import MAX_DEPTH
 from foundry_proto.messages.errors import ErrorFamily, error_body
 from foundry_proto.operations import Match, Operation, Operations
 from foundry_proto.streams import StreamWriter
@@ -108,17 +111,25 @@ class ServerExchange:
         operations: What is offered here.
         client: The peer's address, for `Head`; `None` where it has none, or none that is known.
         stream: How streamed answers look, where it is not as their rows say.
+        gate: Decides who may ask; without one everybody may.
+        body_limit: The most bytes of a body, instead of what the operation's row says.
+        depth: The most levels of nesting in a body.
     """
 
     _operations: Operations
     _client: str | None = field(kw_only=True, default=None)
     _stream: StreamWriter | None = field(kw_only=True, default=None)
+    _gate: Gate | None = field(kw_only=True, default=None)
+    _body_limit: int | None = field(kw_only=True, default=None)
+    _depth: int = field(kw_only=True, default=MAX_DEPTH)
     _operation: Operation[Any, Any, Any] | None = field(init=False, default=None)
     _head: Head | None = field(init=False, default=None)
     _method: str = field(init=False, default="")
     _family: ErrorFamily = field(init=False, default="openai")
     _body: bytearray = field(init=False, factory=bytearray)
     _sent: _Sent = field(init=False, default=_Sent.NOTHING)
+    _common: Headers = field(init=False, default=())
+    """What every answer has, as the gate says."""
 
     @property
     def answered(self) -> bool:
@@ -137,8 +148,14 @@ class ServerExchange:
             `Head`, when the body is wanted next; otherwise the answer to send at once.
         """
         self._method = method
-        path, _, query = _origin_form(target).partition("?")
+        authority, local_target = _origin_form(target)
+        path, _, query = local_target.partition("?")
         match = self._operations.match(path)
+        if self._gate is not None:
+            verdict = self._gate(_asked(method, authority, headers, self._client, match))
+            if isinstance(verdict, Failure | Response):
+                return verdict
+            self._common = verdict
         if match is None:
             if method == "OPTIONS" and path == "*":
                 return Response(value=None, status=204)
@@ -156,7 +173,7 @@ class ServerExchange:
         self._operation = operation
         if operation.upgrade and (failure := check_websocket(headers)) is not None:
             return failure
-        if (failure := _check_body_headers(operation, headers)) is not None:
+        if (failure := _check_body_headers(operation, headers, self._limit_of(operation))) is not None:
             return failure
         try:
             arguments = _arguments(operation, query, match)
@@ -171,12 +188,15 @@ class ServerExchange:
         """Take a piece of the request's body; a `Failure` when it is too large."""
         if self._head is None:
             raise LocalProtocolError("receive_body: no head was accepted")
-        limit = self._head.operation.body_limit
+        limit = self._limit_of(self._head.operation)
         if len(self._body) + len(data) > limit:
             self._body.clear()
             return _too_large(limit)
         self._body += data
         return None
+
+    def _limit_of(self, operation: Operation[Any, Any, Any]) -> int:
+        return operation.body_limit if self._body_limit is None else self._body_limit
 
     def receive_end(self) -> Request[Any] | Upgrade | Failure:
         """The request's body is whole: say what it means."""
@@ -189,7 +209,7 @@ class ServerExchange:
         if not self._head.operation.has_body:
             return Request(head=self._head, value=None, raw=raw)
         try:
-            value = decode(self._head.operation.request, raw)
+            value = decode(self._head.operation.request, raw, depth=self._depth)
         except ContentError as error:
             return Failure(status=400, message=str(error), param=error.param)
         return Request(head=self._head, value=value, raw=raw)
@@ -205,6 +225,8 @@ class ServerExchange:
         if (after := _ORDER.get((before, type(event)))) is None:
             raise LocalProtocolError(f"cannot send {type(event).__name__} after {before.value}")
         pieces = self._pieces(event, first=before is _Sent.NOTHING)
+        if self._common and isinstance(start := pieces[0], Start):
+            pieces[0] = evolve(start, headers=(*start.headers, *self._common))
         self._sent = after
         if self._method == "HEAD":
             pieces = [piece for piece in pieces if not isinstance(piece, Data)]
@@ -268,16 +290,29 @@ def _no_such_route(method: str, path: str, *, missing: bool) -> Failure:
     return Failure(status=404, message=f"no such route: {route}", code="unknown_url")
 
 
-_ABSOLUTE: Final = re.compile(r"https?://[^/?]*", re.IGNORECASE)
+def _asked(
+    method: str, authority: str | None, headers: Headers, client: str | None, match: Match | None
+) -> Asked:
+    return Asked(
+        method=method,
+        authority=authority,
+        headers=headers,
+        client=client,
+        operation=None if match is None else match.by_method(method),
+        allow=() if match is None else match.allow(),
+    )
 
 
-def _origin_form(target: str) -> str:
-    """Reduce an absolute-form target to its path and query (RFC 9112, section 3.2.2)."""
-    authority = _ABSOLUTE.match(target)
-    if authority is None:
-        return target
-    rest = target[authority.end() :]
-    return rest if rest.startswith("/") else f"/{rest}"
+_ABSOLUTE: Final = re.compile(r"https?://([^/?]*)", re.IGNORECASE)
+
+
+def _origin_form(target: str) -> tuple[str | None, str]:
+    """Split a target in absolute form: authority, path and query (RFC 9112, section 3.2.2)."""
+    absolute = _ABSOLUTE.match(target)
+    if absolute is None:
+        return None, target
+    rest = target[absolute.end() :]
+    return absolute[1], rest if rest.startswith("/") else f"/{rest}"
 
 
 def _arguments(operation: Operation[Any, Any, Any], query: str, match: Match) -> object:
@@ -295,15 +330,15 @@ def _too_large(limit: int) -> Failure:
     )
 
 
-def _check_body_headers(operation: Operation[Any, Any, Any], headers: Headers) -> Failure | None:
+def _check_body_headers(operation: Operation[Any, Any, Any], headers: Headers, limit: int) -> Failure | None:
     """Say what can be said against a body before a byte of it is read."""
     length = header(headers, b"content-length") or b"0"
     if not length.isdigit():
         message = f"content-length: expected a number of bytes, got {_show_header(length)}"
         return Failure(status=400, message=message)
     # Its digits are compared first: a number of any length is read in no time.
-    if len(length) > 20 or int(length) > operation.body_limit:
-        return _too_large(operation.body_limit)
+    if len(length) > 20 or int(length) > limit:
+        return _too_large(limit)
     if not operation.has_body:
         return None
     # Choice: a body without a Content-Type is taken for JSON; one of another type is refused even where it

@@ -68,6 +68,8 @@ class Operation(Generic[RequestT, ResponseT, ItemT]):
     upgrade: bool = False
     """Whether the connection goes on as a WebSocket: `request` is then what its client may say there, and
     `item` what it is told; over HTTP there is no body."""
+    public: bool = False
+    """Whether it is answered without a key, where keys are asked for."""
     body_limit: int = MAX_REQUEST_BODY
     errors: ErrorFamily = "openai"
     """The form of its failures; the same for all operations at one path."""

@@ -31,6 +31,7 @@ from foundry_runtime.platform.processes import (
     start_detached,
     stop_requests,
 )
+from foundry_runtime.platform.sockets import unix_socket_family
 
 __all__ = [
     "LazyMemory",
@@ -53,6 +54,7 @@ __all__ = [
     "start_detached",
     "stop_requests",
     "try_lock",
+    "unix_socket_family",
     "usable_cores",
     "usable_memory",
     "write_whole",

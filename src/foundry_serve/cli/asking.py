@@ -15,6 +15,7 @@ from foundry_runtime.client import Client, ServerFailure
 from foundry_runtime.transport import TransportBroken, TransportClosed
 from foundry_serve.cli.terminal import CommandFailed, fail, models_on_disk
 from foundry_serve.daemon import control
+from foundry_serve.daemon.reaching import client_of
 from foundry_serve.daemon.state import ServiceFiles
 
 __all__ = ["NOT_RUNNING", "ask_service", "service_files"]
@@ -46,5 +47,5 @@ async def _ask(files: ServiceFiles, ask: Callable[[Client], Awaitable[T]]) -> T:
     found = await control.find(files)
     if found is None or found.problem is not None:
         raise CommandFailed(NOT_RUNNING)
-    async with Client(found.state.endpoints[0]) as client:
+    async with client_of(found.state) as client:
         return await ask(client)

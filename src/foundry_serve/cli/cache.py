@@ -12,7 +12,6 @@ import anyio
 import click
 
 from foundry_proto.operations.models import LOADED_MODELS
-from foundry_runtime.client import Client
 from foundry_runtime.models.directory import ModelDirectory
 from foundry_runtime.models.settings import BadSettings, write_models_folder
 from foundry_serve.catalog import make_catalog
@@ -20,6 +19,7 @@ from foundry_serve.cli.asking import service_files
 from foundry_serve.cli.drawing import show_table
 from foundry_serve.cli.terminal import configured, fail, json_option, models_on_disk, print_json, warn
 from foundry_serve.daemon import control
+from foundry_serve.daemon.reaching import client_of
 from foundry_serve.daemon.state import ServiceFiles
 
 __all__ = ["cd", "list_", "location", "remove"]
@@ -97,7 +97,7 @@ async def _loaded(files: ServiceFiles) -> Sequence[str]:
     found = await control.find(files)
     if found is None or found.problem is not None:
         return ()
-    async with Client(found.state.endpoints[0]) as client:
+    async with client_of(found.state) as client:
         return await client.call(LOADED_MODELS)
 
 

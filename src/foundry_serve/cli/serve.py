@@ -14,7 +14,7 @@ from attrs import evolve, frozen
 
 from foundry_serve.cli.options import asked_for, server_options
 from foundry_serve.cli.terminal import fail, warn
-from foundry_serve.config import DEFAULT_PORT
+from foundry_serve.config import DEFAULT_PORT, BadConfig
 from foundry_serve.daemon.state import Published, ServiceFiles, ServiceState
 from foundry_serve.serving import run_server
 
@@ -32,18 +32,20 @@ def serve(**given: Any) -> None:
     level = logging.INFO if config.verbose else logging.WARNING
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     directory = loaded.directory
-    claim = published = None
+    claim = published = own_key = None
     try:
         claim = ServiceFiles(directory.home).claim()
     except OSError as error:  # models can be served from where nothing can be written
         warn(f"other commands will not find this server: {error}")
     if claim is not None:
         state = ServiceState.starting(loaded)
-        published = Published(claim, state)
+        published, own_key = Published(claim, state), state.key
     try:
-        run_server(config, directory, _Told(published))
+        run_server(config, directory, _Told(published), own_key=own_key)
     except OSError as error:
         fail(error.strerror or str(error))
+    except BadConfig as error:
+        fail(str(error))
     finally:
         if claim is not None:
             claim.release()

@@ -75,7 +75,10 @@ def status(as_json: bool) -> None:
 
 
 def _described(state: ServiceState | None) -> dict[str, Any]:
-    return {} if state is None else json.loads(encode(state))
+    if state is None:
+        return {}
+    # The key is for commands that ask the service, not for a terminal's window or a log.
+    return {name: value for name, value in json.loads(encode(state)).items() if name != "key"}
 
 
 def _start(loaded: Loaded) -> Started:

@@ -14,7 +14,7 @@ import sys
 
 from foundry_proto import __version__
 from foundry_proto.codec import encode
-from foundry_serve.config import load_config
+from foundry_serve.config import BadConfig, load_config
 from foundry_serve.daemon.log import LogFile
 from foundry_serve.daemon.state import Published, ServiceFiles, ServiceState
 from foundry_serve.serving import run_server
@@ -52,9 +52,11 @@ def main(arguments: str) -> int:
             platform.python_version(),
             encode(config.shown).decode(),
         )
-        run_server(config, loaded.directory, Published(claim, ServiceState.starting(loaded, files.log)))
-    except OSError as error:
-        logger.error("%s", error.strerror or error)  # noqa: TRY400 - it says all there is to say
+        state = ServiceState.starting(loaded, files.log)
+        run_server(config, loaded.directory, Published(claim, state), own_key=state.key)
+    except (OSError, BadConfig) as error:
+        reason = getattr(error, "strerror", None) or error
+        logger.error("%s", reason)  # noqa: TRY400 - it says all there is to say
         return 1
     except Exception:
         logger.exception("the service failed")

@@ -20,11 +20,12 @@ from attrs import frozen
 
 from foundry_proto.errors import RemoteProtocolError
 from foundry_proto.operations.service import CORE_STATUS
-from foundry_runtime.client import Client, ServerFailure
+from foundry_runtime.client import ServerFailure
 from foundry_runtime.platform import kill_process, make_private_folder, request_stop, start_detached
 from foundry_runtime.transport import TransportBroken, TransportClosed
 from foundry_serve.config import Loaded
 from foundry_serve.daemon.log import LOG_LIMIT, last_lines, put_away
+from foundry_serve.daemon.reaching import client_of
 from foundry_serve.daemon.state import ServiceFiles, ServiceState
 
 __all__ = ["Found", "Probe", "StartFailed", "Started", "StopFailed", "find", "probe", "start", "stop"]
@@ -84,7 +85,7 @@ async def probe(state: ServiceState) -> str | None:
     (url, *_) = state.endpoints
     try:
         with anyio.fail_after(ANSWERING):
-            async with Client(url, timeout=ANSWERING) as client:
+            async with client_of(state, timeout=ANSWERING) as client:
                 status = await client.call(CORE_STATUS)
     except TimeoutError:
         return f"its process {state.pid} is silent at {url}"

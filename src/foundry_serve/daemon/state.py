@@ -11,6 +11,7 @@ starts a service announces it first. So a state is stale if its process is gone,
 from __future__ import annotations
 
 import os
+import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -59,6 +60,8 @@ class ServiceState:
     """How it serves; what is secret is not in it."""
     flags: tuple[str, ...] = ()
     """Which of them its command line said: a restart keeps these."""
+    key: str | None = None
+    """A key for whoever can read this, where the service asks for keys."""
     version: str = __version__
 
     @classmethod
@@ -70,6 +73,7 @@ class ServiceState:
             model_dir_path=str(loaded.directory.models),
             options=loaded.config.shown,
             flags=tuple(loaded.flags),
+            key=secrets.token_urlsafe(32) if loaded.config.asks_for_keys else None,
         )
 
     @property

@@ -23,6 +23,7 @@ from foundry_runtime.transport import (
     tcp,
     wrap_socket,
 )
+from foundry_runtime.transport import listener as listener_module
 
 pytestmark = pytest.mark.anyio
 
@@ -289,7 +290,7 @@ class FailingSocket:
 async def test_accepting_goes_on_after_errors_that_pass(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(tcp, "ACCEPT_PAUSE", 0.001)
+    monkeypatch.setattr(listener_module, "ACCEPT_PAUSE", 0.001)
     listener = await listen()
     failures = [errno.ECONNABORTED, errno.EMFILE, errno.ENFILE, errno.EPERM]
     listener._socket = FailingSocket(listener._socket, failures)  # type: ignore[assignment]
@@ -322,12 +323,12 @@ async def test_a_client_that_left_before_it_was_served_is_passed_over(
         monkeypatch.undo()
         raise TransportBroken
 
-    monkeypatch.setattr(tcp, "wrap_socket", gone)
+    monkeypatch.setattr(listener_module, "wrap_socket", gone)
     listener = await listen()
     with socket.create_connection(("127.0.0.1", listener.port)):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(listener.serve, echo)
-            while tcp.wrap_socket is gone:
+            while vars(listener_module)["wrap_socket"] is gone:
                 await anyio.lowlevel.checkpoint()
             client = await connect_tcp("127.0.0.1", listener.port)
             assert await ask(client, b"hello") == b"hello"
