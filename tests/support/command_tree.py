@@ -27,7 +27,12 @@ def command_named(words: Sequence[str]) -> tuple[click.Command, list[str]]:
 def options_of(command: click.Command) -> set[str]:
     """All names of a command's options, help included."""
     context = click.Context(command, **foundry.context_settings)
-    return {name for option in command.get_params(context) for name in option.opts if name.startswith("-")}
+    return {
+        name
+        for option in command.get_params(context)
+        for name in (*option.opts, *option.secondary_opts)
+        if name.startswith("-")
+    }
 
 
 def all_commands(group: click.Group = foundry, words: str = "") -> Iterator[tuple[str, click.Command]]:
