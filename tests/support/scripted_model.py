@@ -9,6 +9,7 @@ import anyio
 from anyio.abc import TaskGroup
 from attrs import define, field
 
+from foundry_proto.connection import Limits
 from foundry_proto.exchange import Gate
 from foundry_runtime.download.sources.api import Source
 from foundry_runtime.engine.api import Job
@@ -128,6 +129,7 @@ async def scripted_server(
     sources: Sequence[Source] = (),
     published: PublishedModels | None = None,
     gate: Gate | None = None,
+    limits: Limits | None = None,
     **more: object,
 ) -> AsyncIterator[tuple[Served, ScriptedModels]]:
     """Serve the product's application in memory, with scripted answers."""
@@ -144,6 +146,6 @@ async def scripted_server(
         )
         async with application.running() as services, anyio.create_task_group() as connections:
             models.services.append(services)
-            yield Served(application, None, connections, time_outs or TimeOuts()), models
+            yield Served(application, None, connections, time_outs or TimeOuts(), limits), models
             connections.cancel_scope.cancel()
         tasks.cancel_scope.cancel()

@@ -9,6 +9,7 @@ from typing import Any
 import anyio
 
 from foundry_proto.codec import encode
+from foundry_proto.connection import Limits
 from foundry_proto.messages.chat import ChatCompletionRequest
 from foundry_runtime.application import Application
 from foundry_runtime.client import Client
@@ -49,7 +50,14 @@ async def until(condition: Callable[[], object], *, pause: float = 0.001) -> Non
 class Served:
     """A served application: connect to it, or see what its handlers did."""
 
-    def __init__(self, application: Application[Any], journal: Any, group: Any, time_outs: TimeOuts) -> None:
+    def __init__(
+        self,
+        application: Application[Any],
+        journal: Any,
+        group: Any,
+        time_outs: TimeOuts,
+        limits: Limits | None = None,
+    ) -> None:
         self.application = application
         self.journal = journal
         self.connections = 0
@@ -57,6 +65,7 @@ class Served:
         """Connections that were served to their end."""
         self._group = group
         self._time_outs = time_outs
+        self._limits = limits
 
     async def connect(self, *, client: str = "127.0.0.1:50123") -> Transport:
         """A new connection from an address, the client's end."""
@@ -66,7 +75,7 @@ class Served:
         return ours
 
     async def _serve(self, transport: Transport) -> None:
-        await serve_connection(transport, self.application, time_outs=self._time_outs)
+        await serve_connection(transport, self.application, limits=self._limits, time_outs=self._time_outs)
         self.ended += 1
 
     def client(self, **more: Any) -> Client:
