@@ -3,9 +3,6 @@
 Knows: ranges, and each fault that a line or a server can have; what was asked for, and how much was sent.
 Refuses to know: any test framework, and who asks. It runs in threads, so that no event loop of who is tested
 is its own.
-
-A command of its own as well, for measurements: `python -m tests.support.origin FOLDER` serves the files
-of a folder and says its port; a line on its standard input is answered with what was sent so far.
 """
 
 from __future__ import annotations
@@ -65,6 +62,8 @@ class Asked:
     """With its query."""
     range: str | None
     headers: Mapping[str, str]
+    """Of the request, in lower case."""
+    when: float = field(factory=time.monotonic)
     sent: int = 0
     """Bytes of the body."""
     ended: bool = False
@@ -90,6 +89,7 @@ class Origin:
     """What else there is, by path with query."""
     asked: list[Asked] = field(factory=list)
     url: str = ""
+    """Where it is."""
     stopping: threading.Event = field(factory=threading.Event)
 
     @property
@@ -165,7 +165,7 @@ class _Handler(BaseHTTPRequestHandler):
         chunked = "Transfer-Encoding" in given
         if chunked:
             del given["Content-Length"]
-        self.send_response(status)
+        self.send_response_only(status)
         for name, value in given.items():
             self.send_header(name, value)
         self.end_headers()

@@ -88,6 +88,8 @@ class Transfer:
     _done: int = field(init=False, default=0)
     _arrived: int = field(init=False, default=0)
     _current: str = field(init=False, default="")
+    size: int = field(init=False)
+    """All bytes of all files."""
     _reason: str | None = field(init=False, default=None)
     """Why it is being given up."""
 
@@ -97,6 +99,7 @@ class Transfer:
         # there that cannot be read, any file may be half done.
         trusting = self._record is None or record is not None
         record = record or Record()
+        self.size = self._plan.size
         begun = {entry.path: entry for entry in record.begun}
         for wanted in sorted(self._plan.files, key=lambda one: (one.size, one.path)):
             file = self._files[wanted.path] = File(wanted)
@@ -127,11 +130,6 @@ class Transfer:
         else:
             file.state = State.FETCHING
             self._settle(file)
-
-    @property
-    def size(self) -> int:
-        """All bytes of all files."""
-        return self._plan.size
 
     @property
     def progress(self) -> tuple[str, float]:

@@ -99,7 +99,7 @@ def _open() -> httpx.AsyncClient:
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=20),
             headers={"user-agent": f"foundry-proto/{__version__}"},
         )
-    except (ValueError, ImportError, OSError) as error:
+    except (httpx.InvalidURL, ValueError, ImportError, OSError) as error:
         raise DownloadFailed(
             "expected proxies and certificates that can be used in the environment (HTTPS_PROXY,"
             f" SSL_CERT_FILE and the like), got: {reason_of(error)}"

@@ -44,26 +44,29 @@ class Found:
 
 @define(eq=False)
 class OpenFile:
-    """A file that is being written; one thread at a time uses it."""
+    """A file that is being written, open from the first time on; one thread at a time uses it."""
 
     path: str
-    _file: RawIOBase
+    _file: RawIOBase | None = field(init=False, default=None)
 
-    def write(self, pieces: Iterable[bytes], position: int) -> None:
+    def write(self, place: Path, pieces: Iterable[bytes], position: int) -> None:
         """Write pieces from a position on, one behind the other."""
-        self._file.seek(position)
+        file = self._file = self._file or place.open("r+b", buffering=0)
+        file.seek(position)
         for piece in pieces:
             rest = memoryview(piece)
             while rest:
-                rest = rest[self._file.write(rest) :]
+                rest = rest[file.write(rest) :]
 
     def flush(self) -> None:
         """Bring to the disk what was written, through this and any other open file of the path."""
-        flush_file(self._file.fileno())
+        if self._file is not None:
+            flush_file(self._file.fileno())
 
     def close(self) -> None:
         """Write nothing more."""
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
 
 
 @define(eq=False)
@@ -155,8 +158,12 @@ class Disk:
         self._record.unlink(missing_ok=True)
         flush_folder(self._folder)
 
-    def make(self, path: str, size: int) -> None:
-        """Make a file anew, with room for all that shall come."""
+    def make(self, files: Iterable[tuple[str, int]]) -> None:
+        """Make files anew, of these sizes, with room for all that shall come."""
+        for path, size in files:
+            self._make(path, size)
+
+    def _make(self, path: str, size: int) -> None:
         place = self._folder / path
         with self._explained(path):
             self._make_folders(path)
@@ -179,15 +186,10 @@ class Disk:
                 folder.mkdir()
                 self._unflushed_folders.add(above)
 
-    def open_at(self, path: str) -> OpenFile:
-        """Open a file that was made, to write to it."""
-        with self._explained(path):
-            return OpenFile(path, (self._folder / path).open("r+b", buffering=0))
-
     def write(self, file: OpenFile, pieces: Sequence[bytes], position: int) -> None:
-        """Write pieces to an open file from a position on, one behind the other."""
+        """Write pieces to a file that was made, from a position on, one behind the other."""
         with self._explained(file.path):
-            file.write(pieces, position)
+            file.write(self._folder / file.path, pieces, position)
 
     def flush(self, dirty: Iterable[OpenFile], over: Iterable[OpenFile]) -> None:
         """Bring to the disk what was written to files, and that they are there.

@@ -11,7 +11,7 @@ The loop itself never touches the disk.
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from threading import Event
 from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar, assert_never
@@ -141,9 +141,7 @@ class _Addresses:
             if {path: file.wanted for path, file in files.items()} != {
                 path: file.wanted for path, file in self._files.items()
             }:
-                raise DownloadFailed(
-                    "the files have changed at their source while they were fetched: ask again"
-                )
+                raise DownloadFailed("the files have changed at their source in the meantime: ask again")
             self._files = files
             self.edition += 1
             self._proven = False
@@ -158,7 +156,7 @@ class _Part:
     written: int
     """The position up to which its bytes are in the file."""
     flushed: int
-    file: OpenFile | None = None
+    file: OpenFile
     pieces: list[bytes] = field(factory=list)
     """What has come and is not written."""
     waiting: int = 0
@@ -228,16 +226,24 @@ class _Fetcher:
     async def _drive(self, tasks: anyio.abc.TaskGroup) -> str | None:
         """Do what the machine says, until it has ended or something has failed for good."""
         machine = self._machine
+        self._tell()
+        to_make: list[Prepare] = []
         while self._error is None and machine.given_up is None:
-            match action := machine.next_action(anyio.current_time()):
+            action = machine.next_action(anyio.current_time())
+            if to_make and not isinstance(action, Prepare):
+                # All that are told in a row, together: each thread costs as much as a small file.
+                tasks.start_soon(self._doing, partial(self._make, to_make))
+                to_make = []
+            match action:
                 case SaveRecord(data=data):
                     tasks.start_soon(self._doing, partial(self._save, data))
-                case Prepare(path=path, size=size):
-                    tasks.start_soon(self._doing, partial(self._prepare, path, size))
+                case Prepare():
+                    to_make.append(action)
                 case Verify(path=path):
                     tasks.start_soon(self._doing, partial(self._verify, path))
                 case Fetch(range=wanted):
-                    part = _Part(wanted, written=wanted.start, flushed=wanted.start)
+                    file = OpenFile(wanted.path)
+                    part = _Part(wanted, written=wanted.start, flushed=wanted.start, file=file)
                     self._parts[wanted.number] = part
                     tasks.start_soon(self._doing, partial(self._fetch, part))
                 case Wait(until=until):
@@ -270,9 +276,10 @@ class _Fetcher:
         await self._in_thread(self._disk.save, record)
         self._machine.saved()
 
-    async def _prepare(self, path: str, size: int) -> None:
-        await self._in_thread(self._disk.make, path, size)
-        self._machine.prepared(path)
+    async def _make(self, files: Sequence[Prepare]) -> None:
+        await self._in_thread(self._disk.make, [(file.path, file.size) for file in files])
+        for file in files:
+            self._machine.prepared(file.path)
 
     async def _verify(self, path: str) -> None:
         sha256 = await self._in_thread(self._disk.sha256, path, self._stopping)
@@ -280,23 +287,20 @@ class _Fetcher:
             self._machine.verified(path, sha256)
 
     async def _fetch(self, part: _Part) -> None:
-        edition = self._addresses.edition
-        remote = self._addresses.of(part.range.path)
-        try:
-            async with (
-                self._connections,
-                range_of(self._client, remote, part.range, self._limits) as body,
-            ):
-                self._addresses.works(edition)
-                part.file = await self._in_thread(self._disk.open_at, part.range.path)
-                await self._copy(part, body)
-        except NoRanges:
-            raise
-        except RequestFailed as error:
-            part.failure = error
-            if error.status in _EXPIRED:
-                error.final = not await self._addresses.renew(edition)
-            error.reason = f"{error.reason} ({shown(remote.url)})"
+        async with self._connections:
+            edition, remote = self._addresses.edition, self._addresses.of(part.range.path)
+            try:
+                async with range_of(self._client, remote, part.range, self._limits) as body:
+                    self._addresses.works(edition)
+                    await self._copy(part, body)
+            except NoRanges:
+                raise
+            except RequestFailed as error:
+                part.failure = error
+                error.reason = f"{error.reason} ({shown(remote.url)})"
+        failure = part.failure
+        if failure and failure.status in _EXPIRED and await self._addresses.renew(edition):
+            failure.final = False
         part.ended = True
         self._dirty.set()
         self._urgent.set()
@@ -321,8 +325,7 @@ class _Fetcher:
         self._progress(what, Share(round(fraction * total), total))
 
     async def _write(self, part: _Part) -> None:
-        assert part.file is not None
-        while self._unflushed >= self._limits.unflushed:
+        while self._unflushed >= self._limits.unflushed and not part.ended:
             await self._room.wait()
         await self._in_thread(self._disk.write, part.file, part.pieces, part.written)
         self._count_written(part)
@@ -351,8 +354,8 @@ class _Fetcher:
             for part in self._parts.values()
             if part.ended or part.written > part.flushed
         ]
-        dirty = [part.file for part, written, _ in parts if part.file and written > part.flushed]
-        over = [part.file for part, _, ended in parts if part.file and ended]
+        dirty = [part.file for part, written, _ in parts if written > part.flushed]
+        over = [part.file for part, _, ended in parts if ended]
         await self._in_thread(self._disk.flush, dirty, over)
         now = anyio.current_time()
         for part, written, ended in parts:
@@ -361,35 +364,35 @@ class _Fetcher:
             self._machine.flushed(part.range, written)
             if ended:
                 del self._parts[part.range.number]
-                self._end(part, now)
+                if written < part.range.stop:
+                    self._tell_failure(part, now)
         self._room.set()
         self._room = anyio.Event()
         self._changed.set()
 
-    def _end(self, part: _Part, now: float) -> None:
-        # What breaks off behind the last byte is no failure of the range.
-        if (failure := part.failure) is not None and part.flushed < part.range.stop:
-            self._machine.failed(
-                part.range,
-                now,
-                failure.reason,
-                again_after=failure.again_after,
-                jitter=random.random(),  # noqa: S311 - nobody gains by guessing it
-                final=failure.final,
-            )
+    def _tell_failure(self, part: _Part, now: float) -> None:
+        failure = part.failure or RequestFailed("it was stopped")
+        self._machine.failed(
+            part.range,
+            now,
+            failure.reason,
+            again_after=failure.again_after,
+            jitter=random.random(),  # noqa: S311 - nobody gains by guessing it
+            final=failure.final,
+        )
 
     async def _settle(self) -> None:
         """Keep what has come, when all tasks have ended, however they have."""
         if self._is_over:
             return
-        cut = RequestFailed("it was stopped")
-        try:
-            for part in self._parts.values():
-                if part.file is not None and part.pieces:
-                    await self._in_thread(self._disk.write, part.file, part.pieces, part.written)
-                    self._count_written(part)
-                part.failure, part.ended = part.failure or cut, True
-            await self._flush()
-            await self._in_thread(self._disk.save, self._machine.record())
-        except OSError as error:
-            self._error = self._error or error
+        for part in self._parts.values():
+            part.ended = True
+            if part.pieces:
+                await self._doing(partial(self._write, part))
+        await self._doing(self._flush)
+        await self._doing(self._save_at_last)
+        for part in self._parts.values():
+            part.file.close()
+
+    async def _save_at_last(self) -> None:
+        await self._in_thread(self._disk.save, self._machine.record())
