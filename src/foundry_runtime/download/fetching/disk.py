@@ -199,11 +199,15 @@ class Disk:
             over: What is closed then.
         """
         folders, self._unflushed_folders = self._unflushed_folders, set()
-        for path, file in {file.path: file for file in dirty}.items():
-            with self._explained(path):
-                file.flush()
-        for folder in folders:
-            flush_folder(folder)
+        try:
+            for path, file in {file.path: file for file in dirty}.items():
+                with self._explained(path):
+                    file.flush()
+            for folder in folders:
+                flush_folder(folder)
+        except OSError:
+            self._unflushed_folders |= folders
+            raise
         for file in over:
             file.close()
 
