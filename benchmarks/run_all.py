@@ -16,7 +16,7 @@ from time import perf_counter
 
 from _common import HERE, model_options
 
-WITHOUT_MODEL = ("chunk_encoding", "sse_decode")
+WITHOUT_MODEL = ("chunk_encoding", "sse_decode", "downloading")
 WITH_MODEL = ("memory", "unloading", "loop_stall", "sampling", "guidance", "stepping", "generation")
 
 

@@ -229,9 +229,7 @@ async def test_addresses_that_expire_midway_are_asked_for_again(server: Origin, 
     assert server.sent == 1_000_100
 
 
-async def test_addresses_that_never_work_are_asked_for_once_more_and_no_further(
-    server: Origin, place: Place
-) -> None:
+async def test_addresses_that_never_work_are_asked_for_once_more(server: Origin, place: Place) -> None:
     server.files = {FILE: content(1000)}
     listing = Signed(server, good_for=0)
     with pytest.raises(DownloadFailed, match="403 Forbidden"):
