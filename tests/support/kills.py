@@ -206,7 +206,7 @@ class _Whole:
 async def _child(home: str, url: str, range_size: int | None) -> None:
     limits = None
     if range_size is not None:
-        limits = Limits(range_size=range_size, save_every=range_size, unflushed=4 * range_size)
+        limits = Limits(range_size=range_size, save_every=range_size, unrecorded=4 * range_size)
     model = WantedModel(id=_MODEL, uri=url)
     delivery = Delivery(model=model, source=RemoteSource(limits), directory=ModelDirectory(Path(home)))
     print("begun", flush=True)  # noqa: T201 - who kills it counts from here

@@ -11,11 +11,13 @@ from tests.support.remote_source import LIST, model_files
 
 
 def test_a_download_that_is_killed_is_completed_by_the_next_and_little_comes_twice(tmp_path: Path) -> None:
+    size = 128 * 1024
     killed = kill_rounds(
-        2, 8_000_000, rate=16e6, seed=1, backend="asyncio", home=tmp_path / "home", range_size=128 * 1024
+        2, 8_000_000, rate=16e6, seed=1, backend="asyncio", home=tmp_path / "home", range_size=size
     )
     assert len(killed.rounds) == 2
-    assert killed.within
+    # What may be unrecorded (four times a range's size), and what each of eight connections has not read.
+    assert all(one.sent - one.in_flight <= killed.size + 12 * size for one in killed.rounds)
 
 
 def test_of_two_processes_that_want_a_model_one_fetches_and_both_succeed(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar, assert_never
 
@@ -20,7 +21,18 @@ import anyio
 import anyio.to_thread
 from attrs import define, evolve, field
 
-from foundry_proto.transfer import Ended, Fetch, Plan, Prepare, Range, SaveRecord, Transfer, Verify, Wait
+from foundry_proto.transfer import (
+    Ended,
+    Fetch,
+    Plan,
+    Prepare,
+    Range,
+    SaveRecord,
+    Transfer,
+    Verify,
+    Wait,
+    WantedFile,
+)
 from foundry_runtime.download.fetching.disk import Disk, OpenFile
 from foundry_runtime.download.fetching.ranges import Body, NoRanges, range_of
 from foundry_runtime.download.fetching.remote import Limits, Listing, RemoteFile
@@ -38,8 +50,6 @@ _BLOCK: Final = 1024 * _KIB
 """How many bytes are written at a time."""
 _BLOCKS: Final = (16 * _KIB, 16 * 1024 * _KIB)
 """The least and the most of them."""
-_ENOUGH: Final = 4 * 1024 * _KIB
-"""How many bytes are worth a flush."""
 _LATEST: Final = 1.0
 """Seconds after which any bytes are."""
 _EXPIRED: Final = frozenset({401, 403})
@@ -79,28 +89,35 @@ async def fetch_folder(
     """
     limits = limits or Limits()
     files = await listing()
-    plan = Plan(file.wanted for file in files)
-    disk = Disk(place.folder, plan)
+    addresses = _Addresses(listing, {file.wanted.path: file for file in files})
     block = min(max(buffer_size or _BLOCK, _BLOCKS[0]), _BLOCKS[1])
     while True:
-        found = await anyio.to_thread.run_sync(disk.open)
-        machine = Transfer(
-            plan,
-            found.sizes,
-            found.record,
-            range_size=limits.range_size,
-            # Twice as many as there are connections: half of them may be waiting for the disk.
-            parallel=limits.connections * 2,
-            save_every=limits.save_every,
-            attempts=limits.attempts,
-        )
-        addresses = _Addresses(listing, {file.wanted.path: file for file in files})
+        wanted = [file.wanted for file in files]
+        disk, machine = await anyio.to_thread.run_sync(_open, place.folder, wanted, limits)
         fetcher = _Fetcher(machine, disk, addresses, client, progress, limits, block)
         if await fetcher.run():
             break
         # One answer a file: what it has in front of what is missing must be passed over, but only once.
         limits = evolve(limits, range_size=_WHOLE)
     await anyio.to_thread.run_sync(disk.finish)
+
+
+def _open(folder: Path, files: Sequence[WantedFile], limits: Limits) -> tuple[Disk, Transfer]:
+    """See what there is. In a thread: with thousands of files it takes longer than a loop may stand still."""
+    plan = Plan(files)
+    disk = Disk(folder, plan)
+    found = disk.open()
+    machine = Transfer(
+        plan,
+        found.sizes,
+        found.record,
+        range_size=limits.range_size,
+        # Twice as many as there are connections: half of them may be waiting for the disk.
+        parallel=limits.connections * 2,
+        save_every=limits.save_every,
+        attempts=limits.attempts,
+    )
+    return disk, machine
 
 
 @define(eq=False)
@@ -182,7 +199,12 @@ class _Fetcher:
     """Why it is given up."""
     _is_over: bool = field(init=False, default=False)
     """Whether nothing is left to be done, or to be kept."""
-    _unflushed: int = field(init=False, default=0)
+    _written: int = field(init=False, default=0)
+    """Bytes, of all files."""
+    _flushed: int = field(init=False, default=0)
+    """Of these, those that will outlive a crash."""
+    _recorded: int = field(init=False, default=0)
+    """Of these, those of which a record says so."""
     _changed: anyio.Event = field(init=False, factory=anyio.Event)
     """Whether the machine knows something new."""
     _dirty: anyio.Event = field(init=False, factory=anyio.Event)
@@ -190,7 +212,7 @@ class _Fetcher:
     _urgent: anyio.Event = field(init=False, factory=anyio.Event)
     """Whether it is worth it at once."""
     _room: anyio.Event = field(init=False, factory=anyio.Event)
-    """Whether something was flushed."""
+    """Whether something was recorded."""
     _stopping: Event = field(init=False, factory=Event)
     """Ends threads that compute for long."""
     _connections: anyio.CapacityLimiter = field(init=False)
@@ -209,10 +231,12 @@ class _Fetcher:
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._doing, self._flush_always)
-                reason = await self._drive(tasks)
+                try:
+                    reason = await self._drive(tasks)
+                finally:
+                    self._stopping.set()
                 tasks.cancel_scope.cancel()
         finally:
-            self._stopping.set()
             with anyio.CancelScope(shield=True):
                 await self._settle()
         if isinstance(self._error, NoRanges):
@@ -236,7 +260,7 @@ class _Fetcher:
                 to_make = []
             match action:
                 case SaveRecord(data=data):
-                    tasks.start_soon(self._doing, partial(self._save, data))
+                    tasks.start_soon(self._doing, partial(self._save, data, self._flushed))
                 case Prepare():
                     to_make.append(action)
                 case Verify(path=path):
@@ -272,9 +296,12 @@ class _Fetcher:
     async def _in_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         return await anyio.to_thread.run_sync(partial(function, *args, **kwargs), limiter=self._threads)
 
-    async def _save(self, record: bytes) -> None:
+    async def _save(self, record: bytes, flushed: int) -> None:
         await self._in_thread(self._disk.save, record)
         self._machine.saved()
+        self._recorded = flushed
+        self._room.set()
+        self._room = anyio.Event()
 
     async def _make(self, files: Sequence[Prepare]) -> None:
         await self._in_thread(self._disk.make, [(file.path, file.size) for file in files])
@@ -325,17 +352,17 @@ class _Fetcher:
         self._progress(what, Share(round(fraction * total), total))
 
     async def _write(self, part: _Part) -> None:
-        while self._unflushed >= self._limits.unflushed and not part.ended:
+        while self._written - self._recorded >= self._limits.unrecorded and not part.ended:
             await self._room.wait()
         await self._in_thread(self._disk.write, part.file, part.pieces, part.written)
         self._count_written(part)
 
     def _count_written(self, part: _Part) -> None:
         part.written += part.waiting
-        self._unflushed += part.waiting
+        self._written += part.waiting
         part.pieces, part.waiting = [], 0
         self._dirty.set()
-        if self._unflushed >= min(_ENOUGH, self._limits.unflushed):
+        if self._written - self._flushed >= self._limits.save_every:
             self._urgent.set()
 
     async def _flush_always(self) -> None:
@@ -349,25 +376,24 @@ class _Fetcher:
             await self._flush()
 
     async def _flush(self) -> None:
+        # What is written to its end, but has not ended, will in a moment: the machine hears of an end once.
         parts = [
             (part, part.written, part.ended)
             for part in self._parts.values()
-            if part.ended or part.written > part.flushed
+            if part.ended or part.flushed < part.written < part.range.stop
         ]
         dirty = [part.file for part, written, _ in parts if written > part.flushed]
         over = [part.file for part, _, ended in parts if ended]
         await self._in_thread(self._disk.flush, dirty, over)
         now = anyio.current_time()
         for part, written, ended in parts:
-            self._unflushed -= written - part.flushed
+            self._flushed += written - part.flushed
             part.flushed = written
             self._machine.flushed(part.range, written)
             if ended:
                 del self._parts[part.range.number]
                 if written < part.range.stop:
                     self._tell_failure(part, now)
-        self._room.set()
-        self._room = anyio.Event()
         self._changed.set()
 
     def _tell_failure(self, part: _Part, now: float) -> None:

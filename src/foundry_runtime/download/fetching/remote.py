@@ -33,19 +33,27 @@ Listing = Callable[[], Awaitable[Sequence[RemoteFile]]]
 
 @frozen(kw_only=True)
 class Limits:
-    """How much at a time, and how patiently."""
+    """How much at a time, and how patiently.
+
+    Raises:
+        ValueError: Nothing would ever be recorded.
+    """
 
     connections: int = 8
     """The most connections at a time."""
     range_size: int = 16 * _MIB
     """The most bytes of a request's answer."""
-    unflushed: int = 16 * _MIB
-    """The most bytes that have come and are not on the disk."""
     save_every: int = 4 * _MIB
-    """How many bytes are on the disk and not recorded before a record is made."""
+    """How many bytes come before they are flushed, and then before that is recorded."""
+    unrecorded: int = 16 * _MIB
+    """The most bytes that are written and not recorded, which a crash may cost."""
     silence: float = 30.0
     """Seconds in which `least` bytes must come."""
     least: int = 1024
     """Bytes."""
     attempts: int = 8
     """How often in a row a file may fail."""
+
+    def __attrs_post_init__(self) -> None:
+        if self.unrecorded < self.save_every:  # nothing would be recorded, and all wait for it
+            raise ValueError(f"unrecorded: expected at least {self.save_every} bytes, got {self.unrecorded}")

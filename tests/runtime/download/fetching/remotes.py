@@ -16,7 +16,7 @@ from tests.support.origin import Origin
 __all__ = ["KIB", "SMALL", "content", "fetch", "found", "remote", "remotes"]
 
 KIB = 1024
-SMALL = Limits(connections=4, range_size=64 * KIB, save_every=64 * KIB, unflushed=256 * KIB)
+SMALL = Limits(connections=4, range_size=64 * KIB, save_every=64 * KIB, unrecorded=256 * KIB)
 
 
 def content(size: int, seed: int = 0) -> bytes:

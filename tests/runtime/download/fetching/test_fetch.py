@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable, Sequence
 
 import anyio
@@ -10,11 +11,13 @@ import pytest
 from attrs import evolve
 
 from foundry_proto.transfer import BadPlan, WantedFile
-from foundry_runtime.download.fetching import RemoteFile, fetch_folder
+from foundry_runtime.download.fetching import Limits, RemoteFile, fetch_folder
+from foundry_runtime.download.fetching.disk import Disk
 from foundry_runtime.download.http import open_client
 from foundry_runtime.download.sources.api import DownloadFailed, Place
 from tests.runtime.download.fetching.remotes import KIB, SMALL, content, fetch, found, remote, remotes
 from tests.support.origin import Fault, Origin, origin
+from tests.support.serving import until
 
 pytestmark = pytest.mark.anyio
 
@@ -327,6 +330,32 @@ async def test_a_listing_that_fails_is_told_as_it_is(place: Place) -> None:
 
     with pytest.raises(DownloadFailed, match=r"^no such model$"):
         await fetch(listing, place)
+
+
+async def test_limits_with_which_nothing_would_be_recorded_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"^unrecorded: expected at least 4194304 bytes, got 1$"):
+        Limits(unrecorded=1)
+
+
+async def test_who_is_cancelled_while_a_hash_is_computed_does_not_wait_for_it(
+    server: Origin, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.files = {FILE: content(1000)}
+    begun, stopped = threading.Event(), []
+
+    def compute(_disk: Disk, _path: str, stop: threading.Event) -> None:
+        begun.set()
+        stopped.append(stop.wait(10))
+
+    monkeypatch.setattr(Disk, "sha256", compute)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(fetch, remotes(server), place)
+        await until(begun.is_set)
+        tasks.cancel_scope.cancel()
+    assert stopped == [True]
+    monkeypatch.undo()
+    await fetch(remotes(server), place)
+    assert (found(place), len(server.asked)) == (server.files, 1)
 
 
 async def test_how_much_is_written_at_a_time_can_be_said(server: Origin, place: Place) -> None:
