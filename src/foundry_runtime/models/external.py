@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
@@ -30,6 +30,7 @@ from foundry_proto.jsontext import ContentError, load_json, replace_member
 from foundry_proto.messages.errors import read_failure, status_phrase
 from foundry_proto.sse import ServerSentEvent, SSEDecoder
 from foundry_runtime.application import Send
+from foundry_runtime.download.http import pieces_of, reason_of
 from foundry_runtime.models.registered import ExternalModel
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ class Relay:
         """Say why there is no answer, or no more of it."""
         import httpx  # noqa: PLC0415 - see above
 
-        reason = _reason(error)
+        reason = reason_of(error)
         match error:
             case httpx.ConnectTimeout():
                 return _late(host, f"no connection within {self._connect_timeout:g} seconds")
@@ -149,16 +150,6 @@ class Relay:
                 return _odd(host, f"cannot connect: {reason}")
             case _:
                 return _odd(host, f"the connection was lost: {reason}")
-
-
-def _reason(error: BaseException) -> str:
-    """What an error says, or the one that led to it: on some loops the client's own say nothing."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if text := str(cause):
-            return text
-        cause = cause.__cause__ or cause.__context__
-    return type(error).__name__
 
 
 def _via(head: Head) -> bytes:
@@ -184,7 +175,7 @@ async def _pass_on(reply: httpx.Response, host: str, send: Send) -> None:
 
 async def _pass_stream(reply: httpx.Response, host: str, send: Send) -> None:
     decoder = SSEDecoder(max_event_size=_LIMIT)
-    async with _pieces(reply) as pieces:
+    async with pieces_of(reply.aiter_bytes()) as pieces:
         async for piece in pieces:
             decoder.receive_data(piece)
             answers: list[Answer] = []
@@ -249,26 +240,12 @@ async def _refusal(reply: httpx.Response, host: str) -> Failure:
 
 async def _whole(reply: httpx.Response, limit: int) -> bytes:
     body = bytearray()
-    async with _pieces(reply) as pieces:
+    async with pieces_of(reply.aiter_bytes()) as pieces:
         async for piece in pieces:
             body += piece
             if len(body) > limit:
                 raise _TooLarge
     return bytes(body)
-
-
-@asynccontextmanager
-async def _pieces(reply: httpx.Response) -> AsyncIterator[AsyncIterator[bytes]]:
-    """The body, piece by piece. It may be left at any point.
-
-    The client has generators within generators, which only end in good order when the innermost does: whoever
-    leaves early has that one's read cancelled.
-    """
-    pieces = reply.aiter_bytes()
-    try:
-        yield pieces
-    finally:
-        await _read_out(pieces, 0)
 
 
 def _kept(reply: httpx.Response) -> Headers:
