@@ -98,12 +98,17 @@ def test_a_question_that_cannot_be_answered_does_not_end_a_chat(tiny_home: Model
             1,
             f"foundry: {__file__}: expected a GGUF file, or a wheel that carries one\n",
         ),
+        (
+            ("model", "import", __file__, "--link"),
+            1,
+            f"foundry: --link: expected a folder, got {__file__}: a file is converted\n",
+        ),
         (("model", "run", MODEL_ID, "x", "--temperature", 3), 2, "3.0 is not in the range 0<=x<=2"),
         (("model", "run", MODEL_ID, "x", "--temperature", "nan"), 2, "'nan' is not a number."),
         (("serve", "--drain", "nan"), 2, "'--drain': expected a number of at least 0, got \"nan\"."),
         (("serve", "--drain", -1), 2, "'--drain': expected a number of at least 0, got \"-1\"."),
         (("model", "run", MODEL_ID, "x", "--max-tokens", 0), 2, "0 is not in the range x>=1"),
-        (("model", "import", "nowhere.gguf"), 2, "File 'nowhere.gguf' does not exist"),
+        (("model", "import", "nowhere.gguf"), 2, "Path 'nowhere.gguf' does not exist"),
     ],
     ids=lambda value: str(value)[:40],
 )

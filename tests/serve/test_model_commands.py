@@ -178,6 +178,19 @@ def test_a_model_is_got_from_where_the_catalogue_says(
     assert done.stderr == f"foundry: {folder / 'genai_config.json'}: expected an object, got []\n"
 
 
+@pytest.mark.parametrize("runtime", ["asyncio", "trio"])
+def test_a_folder_becomes_a_model_without_taking_room(
+    tiny_home: ModelDirectory, home: Path, runtime: str
+) -> None:
+    source = next(one.path for one in tiny_home.entries())
+    done = call(home, "model", "import", str(source), "--id", "Meins ä", "--link", "--runtime", runtime)
+    folder = home / "cache" / "models" / "local" / "Meins ä-1"
+    assert (done.exit_code, done.stdout, done.stderr) == (0, f"Meins ä:1 is in {folder}\n", "")
+    assert (folder / "model.onnx").samefile(source / "model.onnx")
+    assert json.loads((folder / "inference_model.json").read_text("utf-8"))["Name"] == "Meins ä:1"
+    assert json.loads((source / "inference_model.json").read_text("utf-8"))["Name"] == MODEL_ID
+
+
 def test_a_registered_model_is_listed_and_need_not_be_got(home: Path) -> None:
     home.mkdir()
     request = RegisterRequest(type_name="other", model_name="far", base_uri="http://127.0.0.1:9/v1")

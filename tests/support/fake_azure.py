@@ -107,7 +107,10 @@ class FakeAzure:
             return Said(200, self._list(blobs, query), {"content-type": "application/xml"})
         if name not in blobs:
             return Said(404, b"<Error><Code>BlobNotFound</Code></Error>")
-        return content(asked, blobs[name], {"etag": _tag(blobs[name])})
+        tag = _tag(blobs[name])
+        if asked.headers.get("if-match", tag) != tag:
+            return Said(412, b"<Error><Code>ConditionNotMet</Code></Error>")
+        return content(asked, blobs[name], {"etag": tag})
 
     def _list(self, blobs: Mapping[str, bytes], query: Mapping[str, Any]) -> bytes:
         if self.page is not None:
@@ -115,7 +118,7 @@ class FakeAzure:
         names = sorted(name for name in blobs if name.startswith(query.get("prefix", "")))
         start = int(query.get("marker", "0"))
         entries = "".join(
-            self.entry.format(name=escape(name), size=len(blobs[name]), tag=escape(_tag(blobs[name])))
+            self.entry.format(name=escape(name), size=len(blobs[name]), tag=_tag(blobs[name]).strip('"'))
             for name in names[start : start + self.page_size]
         )
         more = start + self.page_size

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from foundry_runtime.models.folder import IDENTITY_FILE
@@ -78,6 +79,7 @@ def _is_replaceable(target: Path) -> bool:
 def _flush(folder: Path) -> None:
     for path, _, names in os.walk(folder):
         for name in names:
-            with Path(path, name).open("r+b") as file:
+            # Who may not write a file has not: it is another name of one that was there before.
+            with suppress(PermissionError), Path(path, name).open("r+b") as file:
                 flush_file(file.fileno())
         flush_folder(Path(path))

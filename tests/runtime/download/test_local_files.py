@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -10,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from foundry_runtime.download.sources.api import DownloadFailed, Place, WantedModel
-from foundry_runtime.download.sources.local_files import LocalFiles, path_of
+from foundry_runtime.download.sources.local_files import LINKED, LocalFiles, path_of
 from foundry_runtime.download.work import Stopped, Work
 from tests.runtime.models.folders import write_folder
 
@@ -64,8 +66,9 @@ def source(tmp_path: Path) -> Path:
     return folder
 
 
-def fetch(source: Path, place: Place, work: Work | None = None, path: str = "") -> None:
-    LocalFiles()._fetch(WantedModel(id="mine:1", uri=str(source), path=path), place, work or Work())
+def fetch(source: Path, place: Place, work: Work | None = None, path: str = "", how: str = "") -> None:
+    uri = f"{source.as_uri()}{how}" if how else str(source)
+    LocalFiles()._fetch(WantedModel(id="mine:1", uri=uri, path=path), place, work or Work())
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -172,3 +175,57 @@ def test_a_file_that_changes_while_it_is_copied_is_no_model(source: Path, place:
 
     with pytest.raises(DownloadFailed, match=r"model.onnx: expected 2000 bytes, got 2001$"):
         fetch(source, place, Work(grow))
+
+
+def test_links_take_no_room_and_leave_the_identity_alone(source: Path, place: Place) -> None:
+    wanted = files(source)
+    told: list[str] = []
+    fetch(source, place, Work(lambda what, _: told.append(what)), how=LINKED)
+    assert files(place.folder) == wanted
+    assert told == ["inference_model.json"]  # the only one that was copied
+    linked = {name for name in wanted if (place.folder / name).samefile(source / name)}
+    assert linked == set(wanted) - {"inference_model.json"}
+    (place.folder / "inference_model.json").write_text("{}")
+    assert files(source) == wanted
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a right of their own there")
+def test_of_a_link_the_file_is_linked(source: Path, place: Place, tmp_path: Path) -> None:
+    (tmp_path / "blob").write_bytes(b"linked")
+    (source / "weights").symlink_to(tmp_path / "blob")
+    fetch(source, place, how=LINKED)
+    assert not (place.folder / "weights").is_symlink()
+    assert (place.folder / "weights").samefile(tmp_path / "blob")
+
+
+def test_what_cannot_be_linked_is_copied(source: Path, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    monkeypatch.setattr(os, "link", refuse)
+    fetch(source, place, how=LINKED)
+    assert files(place.folder) == files(source)
+    assert not (place.folder / "model.onnx").samefile(source / "model.onnx")
+
+
+def test_a_link_that_was_made_when_the_power_went_is_no_way_into_the_source(
+    source: Path, place: Place
+) -> None:
+    wanted = files(source)
+    place.scratch.mkdir(parents=True)
+    os.link(source / "model.onnx", place.scratch / "part")
+    fetch(source, place)
+    assert files(source) == files(place.folder) == wanted
+
+
+@pytest.mark.parametrize("how", ["?link=yes", "?x", "?link=true&y"])
+def test_nothing_else_may_stand_behind_the_path(source: Path, place: Place, how: str) -> None:
+    text = f"{source.as_uri()}{how}: expected nothing behind the path but ?link=true, got {how}"
+    with pytest.raises(DownloadFailed, match=f"^{re.escape(text)}$"):
+        fetch(source, place, how=how)
+
+
+def test_a_path_may_have_any_letters(place: Place, tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "what? 100% #1")
+    fetch(folder, place)
+    assert files(place.folder) == files(folder)

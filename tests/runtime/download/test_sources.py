@@ -14,7 +14,7 @@ from attrs import define, evolve
 from foundry_runtime.download.sources.api import Place, WantedModel
 from foundry_runtime.download.sources.check import check_source
 from foundry_runtime.download.sources.default_model import DEFAULT_WANTED
-from foundry_runtime.download.sources.local_files import LocalFiles
+from foundry_runtime.download.sources.local_files import LINKED, LocalFiles
 from foundry_runtime.download.work import Progress
 from tests.runtime.download.published import publish
 from tests.runtime.models.folders import write_folder
@@ -33,8 +33,9 @@ async def test_local_files_keep_the_contract(tmp_path: Path) -> None:
     (folder / "model.onnx").write_bytes(b"x" * 3000)
     (folder / "v1" / "empty").mkdir(parents=True)
     (folder / "v1" / "nothing").touch()
-    for number, path in enumerate((folder, published.wheel)):
-        model = WantedModel(id="mine:1", uri=path.as_uri(), buffer_size=100)
+    uris = (folder.as_uri(), f"{folder.as_uri()}{LINKED}", published.wheel.as_uri())
+    for number, uri in enumerate(uris):
+        model = WantedModel(id="mine:1", uri=uri, buffer_size=100)
         await check_source(LocalFiles, model, tmp_path / f"work-{number}")
 
 

@@ -9,7 +9,7 @@ Source: the public client of the catalogue, as `docs/downloads.md` restates it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -128,8 +128,16 @@ def _chosen(blobs: Sequence[Blob], path: str, container: Container) -> list[Remo
             wanted = WantedFile(path=below, size=blob.size, tag=blob.tag)
         except BadPlan as error:
             raise DownloadFailed(f"{where}: {error}") from error
-        files.append(RemoteFile(wanted=wanted, url=container.blob_url(name)))
+        files.append(RemoteFile(wanted=wanted, url=container.blob_url(name), headers=_unchanged(blob)))
     return files
+
+
+def _unchanged(blob: Blob) -> Mapping[str, str]:
+    """Have storage refuse a blob that is no longer that of the list: two of one size could be mixed.
+
+    Source: RFC 9110, section 13.1.1. Lists have tags with their quotes or without.
+    """
+    return {} if blob.tag is None else {"if-match": '"{}"'.format(blob.tag.strip('"'))}
 
 
 def _without_folders(blobs: Sequence[Blob]) -> list[Blob]:

@@ -1,6 +1,6 @@
-"""Files and folders on this machine: a GGUF file is imported, a model folder is copied.
+"""Files and folders on this machine: a GGUF file is imported, a model folder is copied, or linked.
 
-Knows: how an address names a path, which files of a folder are copied, and how a copy that was interrupted is
+Knows: how an address names a path, which files of a folder are taken, and how a copy that was interrupted is
 gone on with. Refuses to know: how a GGUF file is converted.
 """
 
@@ -21,13 +21,16 @@ from attrs import evolve, field, frozen
 from foundry_proto.paths import split_path
 from foundry_runtime.download.sources.api import DownloadFailed, Place, WantedModel
 from foundry_runtime.download.work import Progress, Share, Work, run_work
-from foundry_runtime.models.folder import CONFIG_FILE, UNFINISHED_FILE
+from foundry_runtime.models.folder import CONFIG_FILE, IDENTITY_FILE, UNFINISHED_FILE
 from foundry_runtime.models.importing import convert, gguf_in, recipe_of
 
 if TYPE_CHECKING:
     from foundry_runtime.importers.gguf import Weights
 
-__all__ = ["LocalFiles", "path_of"]
+__all__ = ["LINKED", "LocalFiles", "path_of"]
+
+LINKED: Final = "?link=true"
+"""Behind a folder's address: its files are linked rather than copied, where the file system can."""
 
 _CHUNK: Final = 1024 * 1024
 _DEEPEST: Final = 8
@@ -83,16 +86,29 @@ class LocalFiles:
     def _fetch(self, model: WantedModel, place: Place, work: Work) -> None:
         source = path_of(model.uri)
         assert source is not None, "offers was asked before"
+        link = _wants_link(model.uri)
         if model.path:
             source = _within(source, model.path)
         if source.is_dir():
-            _copy_folder(source, place, model.buffer_size or _CHUNK, work)
+            _copy_folder(source, place, model.buffer_size or _CHUNK, work, link=link)
             return
         if not source.exists():
             raise DownloadFailed(f"{source}: no such file or folder")
         with gguf_in(source, place.scratch, work) as gguf:
             recipe = evolve(recipe_of(gguf, work), model_id=model.id)
             convert(gguf, place.folder, recipe, work, weights=self.weights)
+
+
+def _wants_link(uri: str) -> bool:
+    """Whether an address asks for links.
+
+    Raises:
+        DownloadFailed: It asks for something else.
+    """
+    query = urlsplit(uri).query if uri[:5].lower() == "file:" else ""
+    if query not in {"", LINKED[1:]}:
+        raise DownloadFailed(f"{uri}: expected nothing behind the path but {LINKED}, got ?{query}")
+    return bool(query)
 
 
 def _within(folder: Path, path: str) -> Path:
@@ -107,7 +123,7 @@ def _within(folder: Path, path: str) -> Path:
     return folder.joinpath(*names)
 
 
-def _copy_folder(source: Path, place: Place, chunk: int, work: Work) -> None:
+def _copy_folder(source: Path, place: Place, chunk: int, work: Work, *, link: bool) -> None:
     if not (source / CONFIG_FILE).is_file():
         raise DownloadFailed(f"{source}: expected a model folder, got one without {CONFIG_FILE}")
     if (source / UNFINISHED_FILE).exists():
@@ -116,6 +132,9 @@ def _copy_folder(source: Path, place: Place, chunk: int, work: Work) -> None:
     _remove_others(place.folder, files)
     place.scratch.mkdir(parents=True, exist_ok=True)
     left = {name: status for name, status in files.items() if not _is_copy(place.folder / name, status)}
+    for name in [*left] if link else ():
+        if _link(source, name, place):
+            del left[name]
     total = sum(status.st_size for status in files.values())
     wanted = sum(status.st_size for status in left.values())
     if wanted > (free := shutil.disk_usage(place.scratch).free):
@@ -123,6 +142,7 @@ def _copy_folder(source: Path, place: Place, chunk: int, work: Work) -> None:
     done = total - wanted
     for name, status in left.items():
         part = place.scratch / "part"
+        part.unlink(missing_ok=True)  # it may be another name of the source's own file
         with (source / name).open("rb") as reading, part.open("wb") as writing:
             while data := reading.read(chunk):
                 writing.write(data)
@@ -133,9 +153,27 @@ def _copy_folder(source: Path, place: Place, chunk: int, work: Work) -> None:
             raise DownloadFailed(f"{source / name}: expected {status.st_size} bytes, got {size}")
         # The time is what tells a whole copy of this very file; it is set last.
         os.utime(part, ns=(status.st_atime_ns, status.st_mtime_ns))
-        target = place.folder / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        part.replace(target)
+        _put(part, place.folder / name)
+
+
+def _link(source: Path, name: Path, place: Place) -> bool:
+    """Make a file a second name of the source's own; says whether that could be done."""
+    if name == Path(IDENTITY_FILE):  # it is written anew, and the source's must not be
+        return False
+    part = place.scratch / "part"
+    part.unlink(missing_ok=True)
+    try:
+        # Of a link to a file, the file: a link would lead nowhere as soon as either is moved.
+        os.link((source / name).resolve(), part)
+    except OSError:  # another file system, or one that knows no links
+        return False
+    _put(part, place.folder / name)
+    return True
+
+
+def _put(part: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part.replace(target)
 
 
 def _files(folder: Path, depth: int) -> list[Path]:
