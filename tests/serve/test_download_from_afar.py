@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 import trustme
 
@@ -26,7 +28,7 @@ from foundry_serve.app import make_application
 from tests.support.asking import ask
 from tests.support.fake_azure import azure_asset, fake_azure
 from tests.support.fake_hub import fake_hub
-from tests.support.serving import Served, served
+from tests.support.serving import Served, served, until
 from tests.support.tiny_model import tiny_model_folder
 
 pytestmark = pytest.mark.anyio
@@ -130,6 +132,50 @@ async def test_a_model_of_the_catalogue_is_downloaded_loaded_and_answers(
             asked = len(azure.site.asked)
             assert await told(client, body) == []  # it is here
             assert len(azure.site.asked) == asked
+
+
+async def test_a_client_that_hangs_up_leaves_what_the_next_one_goes_on_with(
+    home: ModelDirectory, tiny: Mapping[str, bytes]
+) -> None:
+    asset, gate, large = azure_asset(NAME, 4), threading.Event(), bytes(range(256)) * 12_000
+    body = {"model": {"Name": f"{NAME}:4", "Uri": asset, "ProviderType": "AzureFoundry"}}
+    with fake_azure({asset: {**tiny, "weights": large}}) as azure:
+        azure.holds["weights"] = (2_000_000, gate)
+        async with serving(home, azure.source()) as server, server.client() as client:
+            data = json.dumps(body).encode()
+            transport = await server.connect()
+            head = b"POST /openai/download HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(data)
+            await transport.send(head + data)
+            while not re.search(rb"\nTotal [6-9]\d", await transport.receive()):
+                pass
+            await transport.aclose()
+            await until(lambda: server.ended == 1)
+            gate.set()
+            assert await get(server, "/openai/models") == []
+            news = await told(client, body)
+            assert news[-1][1] <= 1
+            assert await get(server, "/openai/models") == [f"{NAME}:4"]
+            assert (home.models / "Microsoft" / f"{NAME}-4" / "weights").read_bytes() == large
+        first, *others = azure.site.of("weights")
+        starts = [int(one.headers["range"].removeprefix("bytes=").partition("-")[0]) for one in others]
+        assert "range" not in first.headers
+        assert starts
+        assert min(starts) > 1_500_000
+
+
+async def test_two_requests_for_one_model_share_one_fetch(
+    home: ModelDirectory, tiny: Mapping[str, bytes]
+) -> None:
+    asset = azure_asset(NAME, 4)
+    body = {"model": {"Name": f"{NAME}:4", "Uri": asset, "ProviderType": "AzureFoundry"}}
+    with fake_azure({asset: tiny}) as azure:
+        async with serving(home, azure.source()) as server, server.client() as client:
+            async with anyio.create_task_group() as group:
+                for _ in range(3):
+                    group.start_soon(told, client, body)
+            assert await get(server, "/openai/models") == [f"{NAME}:4"]
+        targets = [one.target for one in azure.site.asked]
+        assert len(targets) == len(set(targets)) == 2 + len(tiny) - 1  # all but inference_model.json
 
 
 async def test_a_model_of_the_hub_is_downloaded_loaded_and_answers(

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import md5
+from threading import Event
 from typing import Any
 from urllib.parse import quote
 from xml.sax.saxutils import escape
 
-from attrs import define, field
+from attrs import define, evolve, field
 
 from foundry_runtime.download.sources.azure import AzureFoundry, ModelRegistry
 from tests.support.sites import Asked, Said, Site, content, running_site
@@ -53,6 +54,8 @@ class FakeAzure:
         "<Blob><Name>{name}</Name><Properties><Content-Length>{size}</Content-Length>"
         "<Etag>{tag}</Etag><BlobType>BlockBlob</BlobType></Properties></Blob>"
     )
+    holds: dict[str, tuple[int, Event]] = field(factory=dict)
+    """By name, how far a blob comes, and until when no further; the first time that it is asked for."""
     site: Site = field(init=False)
 
     @property
@@ -110,7 +113,8 @@ class FakeAzure:
         tag = _tag(blobs[name])
         if asked.headers.get("if-match", tag) != tag:
             return Said(412, b"<Error><Code>ConditionNotMet</Code></Error>")
-        return content(asked, blobs[name], {"etag": tag})
+        said = content(asked, blobs[name], {"etag": tag})
+        return evolve(said, hold=self.holds.pop(name, None))
 
     def _list(self, blobs: Mapping[str, bytes], query: Mapping[str, Any]) -> bytes:
         if self.page is not None:

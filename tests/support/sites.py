@@ -44,6 +44,8 @@ class Said:
     status: int = 200
     body: bytes = b""
     headers: Mapping[str, str] = field(factory=dict)
+    hold: tuple[int, threading.Event] | None = None
+    """After how many bytes of the body nothing comes, until when."""
 
 
 @define
@@ -57,6 +59,10 @@ class Site:
     def of(self, path: str) -> list[Asked]:
         """The requests whose path has this in it."""
         return [one for one in self.asked if path in one.path]
+
+
+_OPEN = threading.Event()
+_OPEN.set()
 
 
 def content(asked: Asked, data: bytes, headers: Mapping[str, str] | None = None) -> Said:
@@ -92,7 +98,10 @@ def running_site(answer: Callable[[Asked], Said]) -> Iterator[Site]:
             self.send_header("content-length", str(len(said.body)))
             self.end_headers()
             if self.command != "HEAD":
-                self.wfile.write(said.body)
+                count, gate = said.hold or (0, _OPEN)
+                self.wfile.write(said.body[:count])
+                gate.wait()
+                self.wfile.write(said.body[count:])
 
         do_GET = do_POST = do_HEAD = _answer  # noqa: N815 - the names that the base class calls
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 from foundry_runtime.download.fetching import RemoteFile, fetch_folder
@@ -320,3 +323,31 @@ async def test_a_model_that_is_there_already_costs_a_list_and_no_file(place: Pla
         before = len(azure.site.asked)
         await fetch(azure, place)
         assert len(azure.site.asked) == before + 2
+
+
+async def test_files_of_the_right_size_are_not_fetched_and_others_are_anew(place: Place) -> None:
+    place.folder.mkdir(parents=True)
+    (place.folder / "model.onnx.data").write_bytes(FILES["model.onnx.data"])
+    (place.folder / "tokenizer.json").write_bytes(b"{} longer")
+    (place.folder / "other").touch()
+    told: list[float] = []
+    with fake_azure({ASSET: FILES}) as azure:
+        await azure.source().fetch(wanted(), place, lambda _, fraction: told.append(fraction))
+        assert not azure.site.of("model.onnx.data")
+    assert files(place.folder) == FILES
+    assert told[0] >= len(FILES["model.onnx.data"]) / sum(map(len, FILES.values()))
+
+
+async def test_a_file_that_was_cut_short_behind_an_interruption_is_fetched_again(place: Place) -> None:
+    gate = threading.Event()
+    with fake_azure({ASSET: FILES}) as azure:
+        azure.holds["model.onnx.data"] = (50_000, gate)
+        with anyio.CancelScope() as scope:
+            await azure.source().fetch(
+                wanted(), place, lambda _, done: scope.cancel() if done > 0.4 else None
+            )
+        gate.set()
+        assert scope.cancelled_caught
+        os.truncate(place.folder / "model.onnx.data", 10)
+        await fetch(azure, place)
+        assert files(place.folder) == FILES

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = ["HUB", "HuggingFace"]
 
-_MOST_PAGES: Final = 1000
+_MOST_PAGES: Final = 200
 _MOST_BYTES: Final = 16 * 1024 * 1024
 _FETCHED: Final = 0.9
 """How much of the work is done when a GGUF file is here."""
