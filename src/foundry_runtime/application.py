@@ -18,12 +18,13 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 
 import anyio
 from anyio.abc import TaskGroup
+from attrs import frozen
 
 from foundry_proto.events import Failure, Head, Request, Response, StreamEnd
 from foundry_proto.exchange import Answer, Gate
 from foundry_proto.operations import Operations
 
-__all__ = ["Application", "Handler", "Hangup", "Lifespan", "Send", "is_local"]
+__all__ = ["Application", "Handler", "Hangup", "Lifespan", "Send", "WorkLimits", "is_local"]
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +47,16 @@ class Send(Protocol):
         """
 
 
+@frozen(kw_only=True)
+class WorkLimits:
+    """How much may be worked on, of operations whose row says `long`."""
+
+    requests: int = 256
+    """Requests at a time, those included that wait for others; one more is told to come again."""
+    seconds: float = 3600.0
+    """For one request; a row that says `timeless`, as a download's, is not held to it."""
+
+
 Handler = Callable[[ContextT, Request[Any], Send], Awaitable[None]]
 """Serves one request of one operation."""
 
@@ -59,6 +70,14 @@ _NOT_LOCAL: Final = Failure(
     status=403,
     message="expected a client on the server's own machine: this route serves loopback addresses alone",
     code="forbidden",
+)
+_LATER: Final = ((b"retry-after", b"5"),)
+_BUSY: Final = Failure(
+    status=503,
+    message="as many requests are being worked on as there may be: try again later",
+    type="server_error",
+    code="overloaded",
+    headers=_LATER,
 )
 _FAILED: Final = Failure(status=500, message="the server failed on this request", type="server_error")
 
@@ -84,6 +103,7 @@ class Application(Generic[ContextT]):
         handlers: By the operation's name.
         lifespan: Makes what every handler gets as its first argument.
         gate: Decides who may ask; without one everybody may. Whatever carries requests asks it.
+        work: How much may be worked on.
 
     Raises:
         ValueError: An operation has no handler, or a handler no operation.
@@ -96,12 +116,16 @@ class Application(Generic[ContextT]):
         lifespan: Lifespan[ContextT],
         *,
         gate: Gate | None = None,
+        work: WorkLimits | None = None,
     ) -> None:
         names = {operation.name for operation in operations}
         if odd := sorted(names ^ set(handlers)):
             raise ValueError(f"expected one handler for each operation, which fails for {', '.join(odd)}")
         self.operations = operations
         self.gate = gate
+        self._work = work or WorkLimits()
+        self._working = 0
+        """How many `long` requests are being worked on."""
         self._handlers = dict(handlers)
         self._lifespan = lifespan
         self._running: list[ContextT] = []
@@ -152,7 +176,10 @@ class Application(Generic[ContextT]):
             await send(_NOT_RUNNING)
             return
         try:
-            await self._handlers[name](self._running[0], request, watched_send)
+            if request.head.operation.long:
+                await self._work_on(request, watched_send)
+            else:
+                await self._handlers[name](self._running[0], request, watched_send)
         except Hangup:
             raise
         except Exception:
@@ -162,3 +189,20 @@ class Application(Generic[ContextT]):
                 logger.error("%s ended without a whole answer", name)
         if not answered:
             await send(_FAILED)
+
+    async def _work_on(self, request: Request[Any], send: Send) -> None:
+        """Serve a request that may take long, if there is room for it, and as long as it may take."""
+        if self._working >= self._work.requests:
+            await send(_BUSY)
+            return
+        operation, seconds = request.head.operation, self._work.seconds
+        self._working += 1
+        try:
+            with anyio.move_on_after(None if operation.timeless else seconds) as scope:
+                await self._handlers[operation.name](self._running[0], request, send)
+        finally:
+            self._working -= 1
+        if scope.cancelled_caught:
+            message = f"the request took longer than the {seconds:g} seconds that it may take"
+            code = "took_too_long"
+            await send(Failure(status=503, message=message, code=code, headers=_LATER))

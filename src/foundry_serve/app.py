@@ -13,9 +13,10 @@ from anyio import CapacityLimiter
 from anyio.abc import TaskGroup
 
 from foundry_proto.exchange import Gate
+from foundry_proto.messages.chat import MAX_MESSAGES
 from foundry_proto.operations import ALL
-from foundry_runtime.application import Application
-from foundry_runtime.download.manager import Downloads
+from foundry_runtime.application import Application, WorkLimits
+from foundry_runtime.download.manager import MOST_DOWNLOADS, Downloads
 from foundry_runtime.download.sources.api import Source
 from foundry_runtime.models.directory import ModelDirectory
 from foundry_runtime.models.external import Relay
@@ -39,6 +40,9 @@ def make_application(
     sources: Sequence[Source] | None = None,
     published: PublishedModels | None = None,
     gate: Gate | None = None,
+    work: WorkLimits | None = None,
+    most_downloads: int = MOST_DOWNLOADS,
+    most_messages: int = MAX_MESSAGES,
 ) -> Application[Services]:
     """Put the application together.
 
@@ -51,6 +55,9 @@ def make_application(
         published: The models of the public catalogue, whose list is kept new as long as the application runs;
             by default there are none, and no connection is opened for them.
         gate: Decides who may ask; without one everybody may.
+        work: How much may be worked on.
+        most_downloads: How many models may be downloaded at a time.
+        most_messages: How many messages a chat may have.
     """
     places = make_sources() if sources is None else sources
 
@@ -65,15 +72,16 @@ def make_application(
                 directory=directory,
                 catalog=make_catalog(directory, registered, published),
                 pool=pool,
-                downloads=Downloads(places, task_group),
+                downloads=Downloads(places, task_group, most=most_downloads),
                 prompt_threads=CapacityLimiter(usable_cores()),
                 registered=registered,
                 relay=relay,
                 endpoints=tuple(endpoints),
                 stop=stop,
+                most_messages=most_messages,
             )
         finally:
             await relay.aclose()
             await pool.aclose()
 
-    return Application(ALL, HANDLERS, lifespan, gate=gate)
+    return Application(ALL, HANDLERS, lifespan, gate=gate, work=work)

@@ -21,9 +21,12 @@ import attrs
 from attrs import evolve, field, frozen
 
 from foundry_proto.connection import Limits
+from foundry_proto.messages.chat import MAX_MESSAGES
 from foundry_proto.operations.table import MAX_REQUEST_BODY
 from foundry_proto.wire import Wire
+from foundry_runtime.application import WorkLimits
 from foundry_runtime.crowd import CrowdLimits
+from foundry_runtime.download.manager import MOST_DOWNLOADS
 from foundry_runtime.models.directory import ModelDirectory
 from foundry_runtime.models.engines import EngineKind
 from foundry_runtime.models.published.address import OFF, PUBLIC, CatalogAddress, read_address
@@ -73,6 +76,7 @@ Runtime = Literal["asyncio", "trio"]
 _TIME_OUTS: Final = TimeOuts()
 _LIMITS: Final = Limits()
 _CROWD: Final = CrowdLimits()
+_WORK: Final = WorkLimits()
 
 
 def _read_address(given: object) -> str | None:
@@ -192,6 +196,20 @@ class Config:
         default=_LIMITS.depth,
         metadata=says("Levels of nesting in a body's JSON; beyond them 400.", whole(8, _LIMITS.depth)),
     )
+    max_messages: int = field(
+        default=MAX_MESSAGES, metadata=says("Messages of a chat; beyond them 400.", whole(1, MAX_MESSAGES))
+    )
+    max_requests: int = field(
+        default=_WORK.requests,
+        metadata=says("Chats and the like at a time, waiting ones included; one more gets 503.", whole(1)),
+    )
+    max_downloads: int = field(
+        default=MOST_DOWNLOADS, metadata=says("Models downloaded at a time; one more gets 503.", whole(1))
+    )
+    request_timeout: float = field(
+        default=_WORK.seconds,
+        metadata=says("Seconds for a chat and the like, loading included; then 503.", number(0.001)),
+    )
     idle_timeout: float = field(
         default=_TIME_OUTS.idle,
         metadata=says("Seconds for the first byte of a request; then the connection closes.", number(0.001)),
@@ -239,6 +257,11 @@ class Config:
         return Limits(
             head=self.max_head, headers=self.max_headers, body=self.max_body, depth=self.max_json_depth
         )
+
+    @property
+    def work(self) -> WorkLimits:
+        """How much may be worked on."""
+        return WorkLimits(requests=self.max_requests, seconds=self.request_timeout)
 
     @property
     def crowd(self) -> CrowdLimits:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from anyio import CapacityLimiter
 from attrs import define, field, frozen
 
+from foundry_proto.messages.chat import MAX_MESSAGES
 from foundry_runtime.download.manager import Downloads
 from foundry_runtime.models.catalog import Catalog
 from foundry_runtime.models.directory import ModelDirectory
@@ -43,6 +44,8 @@ class Services:
     relay: Relay
     """How requests reach them."""
     gpu: GpuDevice = field(factory=GpuDevice)
+    most_messages: int = MAX_MESSAGES
+    """How many messages a chat may have."""
     endpoints: tuple[str, ...] = ()
     """The addresses that the server is bound to, as URLs."""
     stop: Callable[[], None] | None = None

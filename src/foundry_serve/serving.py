@@ -108,6 +108,9 @@ async def _serve(config: Config, directory: ModelDirectory, stages: Stages, own_
             sources=make_sources(config),
             published=published_models(config, directory.home),
             gate=gate,
+            work=config.work,
+            most_downloads=config.max_downloads,
+            most_messages=config.max_messages,
         )
 
         async def serve_to_the_end(*, task_status: TaskStatus[None]) -> None:

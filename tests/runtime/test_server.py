@@ -10,7 +10,7 @@ import pytest
 
 from foundry_proto.messages.completions import ChatCompletion
 from foundry_proto.operations import CHAT_COMPLETIONS, Operations
-from foundry_runtime.application import Application
+from foundry_runtime.application import Application, WorkLimits
 from foundry_runtime.client import Client, ServerFailure
 from foundry_runtime.server import serve
 from foundry_runtime.transport import Handler, Transport, connect_tcp, open_tcp_listeners
@@ -272,3 +272,36 @@ async def test_over_tcp_a_mistake_below_costs_one_connection(caplog: pytest.LogC
             assert said(await client.call(CHAT_COMPLETIONS, chat_request(text="a"))) == "a "
         task_group.cancel_scope.cancel()
     assert "serving a connection failed" in caplog.messages
+
+
+def limited(work: WorkLimits) -> Application[Any]:
+    whole = make_test_application()
+    return Application(whole.operations, whole._handlers, whole._lifespan, work=work)
+
+
+async def test_one_request_too_many_is_told_to_come_again() -> None:
+    async with served(limited(WorkLimits(requests=1))) as server, server.client() as client:
+        async with client.stream(CHAT_COMPLETIONS, chat_request("hold", stream=True)) as chunks:
+            await anext(chunks)
+            with pytest.raises(ServerFailure) as refused:
+                await client.call(CHAT_COMPLETIONS, chat_request(text="a"))
+            failure = refused.value.failure
+            assert (failure.status, failure.code) == (503, "overloaded")
+            assert (b"retry-after", b"5") in failure.headers
+            assert failure.message == "as many requests are being worked on as there may be: try again later"
+        await until(lambda: server.journal.ended == ["hold"])
+        assert said(await client.call(CHAT_COMPLETIONS, chat_request(text="a"))) == "a "
+
+
+async def test_what_takes_too_long_is_ended_with_words() -> None:
+    async with served(limited(WorkLimits(seconds=0.05))) as server, server.client() as client:
+        with pytest.raises(ServerFailure) as refused:
+            await client.call(CHAT_COMPLETIONS, chat_request("sleep"))
+        failure = refused.value.failure
+        assert (failure.status, failure.code) == (503, "took_too_long")
+        assert failure.message == "the request took longer than the 0.05 seconds that it may take"
+        async with client.stream(CHAT_COMPLETIONS, chat_request("hold", stream=True)) as chunks:
+            with pytest.raises(ServerFailure, match="the request took longer than"):
+                [_ async for _ in chunks]
+        assert server.journal.cancelled == ["sleep", "hold"]
+        assert said(await client.call(CHAT_COMPLETIONS, chat_request(text="a"))) == "a "

@@ -175,3 +175,16 @@ async def test_memory_for_a_bad_body_is_a_small_multiple_of_the_bodys_limit(
         finally:
             tracemalloc.stop()
     assert peak < 12 * CHAT_COMPLETIONS.body_limit
+
+
+async def test_the_owners_limit_of_messages_counts(tiny_home: ModelDirectory) -> None:
+    async with scripted_server(tiny_home, most_messages=2) as (server, _):
+        transport = await server.connect()
+        data = f'{{"model":{MODEL},"messages":[{",".join([USER] * 2)}]}}'.encode()
+        assert (await post(transport, data))[0] == 200
+        data = f'{{"model":{MODEL},"messages":[{",".join([USER] * 3)}]}}'.encode()
+        status, reply = await post(transport, data)
+        error = reply["error"]
+        assert isinstance(error, dict)
+        assert (status, error["param"]) == (400, "messages")
+        assert error["message"] == "messages: expected at most 2 items, got 3"

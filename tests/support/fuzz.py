@@ -290,9 +290,8 @@ def main() -> None:
     count = fuzz(given_.target, given_.seconds)
     peak = tracemalloc.get_traced_memory()[1]
     assert peak < MEMORY, f"cost {peak} bytes"
-    print(
-        f"{given_.target}: {count} inputs in {given_.seconds:g} s, at most {peak / 1024**2:.1f} MB; no failure"
-    )
+    megabytes = peak / 1024**2
+    print(f"{given_.target}: {count} inputs in {given_.seconds:g} s, at most {megabytes:.1f} MB; no failure")  # noqa: T201
 
 
 if __name__ == "__main__":

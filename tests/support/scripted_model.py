@@ -11,6 +11,7 @@ from attrs import define, field
 
 from foundry_proto.connection import Limits
 from foundry_proto.exchange import Gate
+from foundry_proto.messages.chat import MAX_MESSAGES
 from foundry_runtime.download.sources.api import Source
 from foundry_runtime.engine.api import Job
 from foundry_runtime.engine.driver import TextStream
@@ -130,6 +131,7 @@ async def scripted_server(
     published: PublishedModels | None = None,
     gate: Gate | None = None,
     limits: Limits | None = None,
+    most_messages: int = MAX_MESSAGES,
     **more: object,
 ) -> AsyncIterator[tuple[Served, ScriptedModels]]:
     """Serve the product's application in memory, with scripted answers."""
@@ -143,6 +145,7 @@ async def scripted_server(
             sources=sources,
             published=published,
             gate=gate,
+            most_messages=most_messages,
         )
         async with application.running() as services, anyio.create_task_group() as connections:
             models.services.append(services)

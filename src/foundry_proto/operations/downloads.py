@@ -26,6 +26,7 @@ DOWNLOAD_MODEL: Final[Operation[DownloadRequest, None, Progress]] = Operation(
     stream=PROGRESS,
     streams=lambda _: True,
     long=True,
+    timeless=True,
     errors="compatible",
     failures=(403, 404, 409),
     heading="POST /openai/download",

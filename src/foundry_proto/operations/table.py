@@ -63,6 +63,8 @@ class Operation(Generic[RequestT, ResponseT, ItemT]):
     """Whether it changes nothing and computes little: only then HEAD is answered from GET."""
     long: bool = False
     """Whether its work is worth cancelling when the client hangs up."""
+    timeless: bool = False
+    """Whether it may take as long as it takes, where an owner limits the time of others."""
     local: bool = False
     """Whether only clients on the server's own machine may call it."""
     upgrade: bool = False

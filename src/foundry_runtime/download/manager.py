@@ -19,7 +19,7 @@ from foundry_proto.progress import Progress, ProgressPace
 from foundry_runtime.download.delivery import Delivery, deliver
 from foundry_runtime.download.sources.api import DownloadFailed, Source, WantedModel
 
-__all__ = ["Conflict", "Downloads", "NoSource", "Transfer", "source_for"]
+__all__ = ["MOST_DOWNLOADS", "Conflict", "Downloads", "NoSource", "TooMany", "Transfer", "source_for"]
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +29,14 @@ _LOOK: Final = 0.1
 
 class NoSource(ValueError):
     """No source has such a model; the text says what there is."""
+
+
+MOST_DOWNLOADS: Final = 4
+"""How many models may be under way at a time, where nothing else is said."""
+
+
+class TooMany(Exception):
+    """As many models are under way as there may be."""
 
 
 class Conflict(Exception):
@@ -123,9 +131,13 @@ class Downloads:
     Args:
         sources: Where models come from; of several that offer one, the first has it.
         task_group: Where downloads run, since none belongs to the request that began it.
+        most: How many models may be under way at a time.
     """
 
-    def __init__(self, sources: Sequence[Source], task_group: TaskGroup) -> None:
+    def __init__(
+        self, sources: Sequence[Source], task_group: TaskGroup, *, most: int = MOST_DOWNLOADS
+    ) -> None:
+        self._most = most
         self._sources = tuple(sources)
         self._task_group = task_group
         self._running: dict[object, _Running] = {}
@@ -147,6 +159,7 @@ class Downloads:
 
         Raises:
             Conflict: A model of this id is under way from somewhere else.
+            TooMany: It is not under way, and as many others are as there may be.
         """
         running = await self._join(delivery)
         try:
@@ -163,6 +176,8 @@ class Downloads:
         while (running := self._running.get(key)) is not None and running.scope.cancel_called:
             await running.ended.wait()
         if running is None:
+            if len(self._running) >= self._most:
+                raise TooMany(f"downloads: expected at most {self._most} at a time: try again later")
             running = self._running[key] = _Running(delivery)
             self._task_group.start_soon(self._run, key, running)
         other = running.delivery.model

@@ -15,7 +15,7 @@ from foundry_proto.chat.calls import call_id
 from foundry_proto.chat.chat_stream import Identity, answer_to
 from foundry_proto.chat.offer import ToolOffer, offer_of
 from foundry_proto.chat.reading import Reading
-from foundry_proto.events import Request
+from foundry_proto.events import Failure, Request
 from foundry_proto.messages.chat import ChatCompletionRequest
 from foundry_runtime.application import Send
 from foundry_runtime.engine.api import Grammar, Job
@@ -50,6 +50,9 @@ async def chat_completions(services: Services, request: Request[ChatCompletionRe
 
 async def _chat(services: Services, body: ChatCompletionRequest, send: Send) -> None:
     with refusing():
+        if len(body.messages) > services.most_messages:
+            message = f"messages: expected at most {services.most_messages} items, got {len(body.messages)}"
+            raise Refusal(Failure(status=400, message=message, param="messages"))
         offer = offer_of(body)
         logprobs = logprobs_for(body)
     async with model_for(services, body.model, ttl=body.ttl or None, ep=body.ep) as model:

@@ -17,7 +17,7 @@ from foundry_proto.events import Failure, Request, StreamEnd, StreamItem
 from foundry_proto.messages.downloads import DownloadRequest, WorkspaceInferenceModel
 from foundry_runtime.application import Send, is_local
 from foundry_runtime.download.delivery import Delivery
-from foundry_runtime.download.manager import Conflict, NoSource
+from foundry_runtime.download.manager import Conflict, NoSource, TooMany
 from foundry_runtime.download.sources.api import DownloadFailed, WantedModel
 from foundry_runtime.models.description import CatalogModel
 from foundry_runtime.models.directory import ModelDirectory
@@ -45,6 +45,16 @@ async def download_model(services: Services, request: Request[DownloadRequest], 
         await send(refusal.failure)
     except Conflict as conflict:
         await send(Failure(status=409, message=f"model: {conflict}", param="model", code="conflict"))
+    except TooMany as error:
+        await send(
+            Failure(
+                status=503,
+                message=str(error),
+                type="server_error",
+                code="overloaded",
+                headers=((b"retry-after", b"60"),),
+            )
+        )
     except DownloadFailed as error:
         await send(Failure(status=500, message=str(error)))
     else:

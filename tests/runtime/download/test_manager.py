@@ -14,7 +14,7 @@ import trio.testing
 
 from foundry_proto.progress import Progress
 from foundry_runtime.download.delivery import Delivery
-from foundry_runtime.download.manager import Conflict, Downloads, NoSource
+from foundry_runtime.download.manager import Conflict, Downloads, NoSource, TooMany
 from foundry_runtime.download.sources.api import DownloadFailed
 from foundry_runtime.models.directory import ModelDirectory
 from tests.support.scripted_source import ScriptedSource, wanted
@@ -167,3 +167,14 @@ async def test_news_come_at_least_each_second_and_at_most_ten_times(directory: M
     assert fractions == sorted(fractions)
     assert len(set(fractions)) >= 10
     assert fractions.count(fractions[-1]) >= 8
+
+
+async def test_one_download_too_many_is_told_so_and_who_joins_one_is_not(directory: ModelDirectory) -> None:
+    source = ScriptedSource(hangs=True)
+    wanted_by_two = delivery(directory, source)
+    async with anyio.create_task_group() as group:
+        downloads = Downloads([source], group, most=1)
+        async with downloads.joined(wanted_by_two), downloads.joined(wanted_by_two):
+            with pytest.raises(TooMany, match=r"^downloads: expected at most 1 at a time: try again later$"):
+                await told(downloads, delivery(directory, source, model_id="other:1"))
+        group.cancel_scope.cancel()
