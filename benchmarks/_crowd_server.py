@@ -25,7 +25,7 @@ from foundry_proto.messages.chat import ChatCompletionRequest
 from foundry_proto.messages.service import ServiceStatus
 from foundry_proto.operations import CHAT_COMPLETIONS, Operations
 from foundry_proto.operations.service import SERVICE_STATUS
-from foundry_runtime.application import Application, Send
+from foundry_runtime.application import Application, Handler, Send
 from foundry_runtime.crowd import CrowdLimits
 from foundry_runtime.engine.api import Job, Sampling
 from foundry_runtime.engine.driver import Broken, Delta, Done
@@ -90,7 +90,7 @@ async def status(_: EngineWorker, __: Request[None], send: Send) -> None:
 
 async def main() -> None:
     operations = Operations([CHAT_COMPLETIONS, SERVICE_STATUS])
-    handlers = {"chat_completions": chat, "service_status": status}
+    handlers: dict[str, Handler[EngineWorker]] = {"chat_completions": chat, "service_status": status}
     application = Application(operations, handlers, lifespan)
     listeners = await open_tcp_listeners("127.0.0.1", 0, backlog=2048)
     async with anyio.create_task_group() as task_group:
