@@ -204,5 +204,4 @@ class Application(Generic[ContextT]):
             self._working -= 1
         if scope.cancelled_caught:
             message = f"the request took longer than the {seconds:g} seconds that it may take"
-            code = "took_too_long"
-            await send(Failure(status=503, message=message, code=code, headers=_LATER))
+            await send(Failure(status=503, message=message, code="took_too_long", headers=_LATER))
