@@ -31,6 +31,7 @@ RULES: Final = {
     "foundry_runtime/download/": {"httpx"},
     "foundry_runtime/models/published/asking.py": {"httpx"},
     "foundry_runtime/importers/": {"gguf", "numpy", "onnx", "tokenizers"},
+    "foundry_runtime/conformance/pytest_items.py": {"pytest"},
     "foundry_serve/": {"anyio", "attrs", "click", "rich"},
 }
 """Place to packages, beside the standard library's; what holds for a place holds below it."""

@@ -29,6 +29,7 @@ import pytest
 
 from foundry_proto.chat.markup import FAMILIES
 from foundry_proto.codec import structure
+from foundry_proto.conformance import PROFILES
 from foundry_proto.connection import ClientConnection, Limits
 from foundry_proto.exchange import MAX_QUERY_WORDS
 from foundry_proto.jsontext import MAX_DEPTH, MAX_DIGITS, ContentError, show
@@ -52,6 +53,7 @@ from foundry_runtime.transport import open_tcp_listeners
 from foundry_serve.app import make_application
 from foundry_serve.config import settings
 from tests.support.command_tree import command_named, options_of
+from tests.support.mutants import MUTANTS
 from tests.support.pages import (
     BLOCKS,
     PAGES,
@@ -242,6 +244,21 @@ def test_names_in_the_text_exist(page: Path) -> None:
             assert hasattr(importlib.import_module(package), last), f"{page.name}: {name}"
 
 
+# Conformance.
+
+
+def test_the_table_of_wrong_servers_is_the_one_that_is_tested() -> None:
+    def written(pattern: str) -> str:
+        return f"not `{pattern[1:]}`" if pattern.startswith("!") else f"`{pattern}`"
+
+    rows = [[one.name, one.wrong, ", ".join(map(written, one.caught_by))] for one in MUTANTS]
+    assert table(DOCS / "conformance.md", "server") == rows
+
+
+def test_the_profiles_of_the_page_are_those_that_there_are() -> None:
+    assert [row[0].strip("`") for row in table(DOCS / "conformance.md", "profile")] == list(PROFILES)
+
+
 # Commands.
 
 
@@ -255,7 +272,11 @@ def test_commands_in_the_text_exist_with_their_options(page: Path) -> None:
 
 @pytest.mark.parametrize(
     ("page", "words"),
-    [("terminal.md", ("model", "run")), ("models.md", ("model", "import"))],
+    [
+        ("terminal.md", ("model", "run")),
+        ("models.md", ("model", "import")),
+        ("conformance.md", ("conformance",)),
+    ],
     ids=str,
 )
 def test_every_option_has_its_row_with_its_default(page: str, words: tuple[str, ...]) -> None:

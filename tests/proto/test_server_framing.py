@@ -46,6 +46,14 @@ def get(*headers: bytes) -> bytes:
     return b"\r\n".join((b"GET /widgets/a HTTP/1.1", b"Host: x", *headers, b"", b""))
 
 
+@pytest.mark.parametrize(
+    "host", [b"x", b"", b"x.example:80", b"127.0.0.1:5272", b"[::1]:5272", b"[fe80::1%25a]", b"x:"]
+)
+def test_a_host_may_be_a_name_or_an_address(host: bytes) -> None:
+    driver = driven(b"GET /widgets/a HTTP/1.1\r\nHost: " + host + b"\r\n\r\n")
+    assert answered(driver) == [200]
+
+
 LF = "expected no bare LF in a request's head"
 CR = "expected no bare CR and no folded header in a request's head"
 NUL = "expected no NUL in a request's head"
@@ -89,6 +97,21 @@ MALFORMED: dict[str, tuple[bytes, int, str]] = {
     ),
     "HTTP/0.9": (b"GET /widgets/a HTTP/0.9\r\n\r\n", 505, "expected HTTP/1.1 or HTTP/1.0, got HTTP/0.9"),
     "no host": (b"GET /widgets/a HTTP/1.1\r\n\r\n", 400, "missing mandatory Host: header"),
+    "a host that is none": (
+        b"GET /widgets/a HTTP/1.1\r\nHost: a b/c\r\n\r\n",
+        400,
+        "host: expected a name or an address, got 'a b/c'",
+    ),
+    "a host with a user": (
+        b"GET /widgets/a HTTP/1.1\r\nHost: me@x\r\n\r\n",
+        400,
+        "host: expected a name or an address, got 'me@x'",
+    ),
+    "a port that is none": (
+        b"GET /widgets/a HTTP/1.1\r\nHost: x:http\r\n\r\n",
+        400,
+        "host: expected a name or an address, got 'x:http'",
+    ),
     "two hosts": (get(b"Host: x"), 400, "found multiple Host: headers"),
     "a blank before the colon": (get(b"X : a"), 400, "illegal header line"),
     "no colon": (get(b"X"), 400, "illegal header line"),

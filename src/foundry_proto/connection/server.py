@@ -90,6 +90,8 @@ _FORBIDDEN_NAMES: Final[Mapping[bytes, str]] = {
     b"\n": "bare LF",
 }
 _HEAD_END: Final = b"\r\n\r\n"
+# A name or an IPv4 address, or an address in brackets, and a port; also nothing (RFC 3986, section 3.2.2).
+_HOST: Final = re.compile(rb"(?:[\w.~!$&'()*+,;=%-]*|\[[\w.:~%]+\])(?::[0-9]*)?", re.ASCII)
 
 
 @define
@@ -248,6 +250,9 @@ class ServerConnection:
             version = request.http_version.decode()
             raise self._malformed(f"expected HTTP/1.1 or HTTP/1.0, got HTTP/{version}", 505)
         headers: Headers = tuple(request.headers)
+        host = header(headers, b"host") or b""
+        if _HOST.fullmatch(host) is None:  # RFC 9112, section 3.2 demands the refusal.
+            raise self._malformed(f"host: expected a name or an address, got {host[:80].decode('latin-1')!r}")
         length = header(headers, b"content-length")
         coding = header(headers, b"transfer-encoding")
         # Both at once may be an attempt to smuggle a request: RFC 9112, section 6.1 demands the close.

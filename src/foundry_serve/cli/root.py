@@ -22,6 +22,7 @@ _HERE: Final = "foundry_serve.cli"
         "cache": f"{_HERE}.root:cache",
         "config": f"{_HERE}.root:config",
         "serve": f"{_HERE}.serve:serve",
+        "conformance": f"{_HERE}.conformance:conformance",
     },
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
