@@ -26,10 +26,12 @@ from foundry_proto.conformance.case import (
 from foundry_proto.conformance.cases import (
     catalog,
     chat,
+    chat_accepted,
     chat_refused,
     chat_stream,
     downloads,
     framing,
+    framing_refused,
     memory,
     responses,
     semantics,
@@ -100,10 +102,12 @@ __all__ = [
 
 HAND_WRITTEN: Final[tuple[Case, ...]] = (
     *framing.CASES,
+    *framing_refused.CASES,
     *semantics.CASES,
     *service.CASES,
     *catalog.CASES,
     *chat.CASES,
+    *chat_accepted.CASES,
     *chat_refused.CASES,
     *chat_stream.CASES,
     *sse.CASES,
