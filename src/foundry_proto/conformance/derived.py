@@ -101,6 +101,12 @@ _SAMPLES: Final[Mapping[str, _Sample]] = {
 }
 """By an operation's name; one without a row here has only the cases that need no answer."""
 
+_OURS: Final[Mapping[str, tuple[ProfileName, ...]]] = {
+    **dict.fromkeys(("top_k", "random_seed", "ep", "ttl"), ("documented",)),
+    **dict.fromkeys(("max_completion_token", "min_p", "repetition_penalty", "all"), ("extra",)),
+}
+"""Properties that not every profile's documents have: to the others they are unknown, and ignored."""
+
 _CHANGED_BY_SAMPLE: Final = ("register_model", "unregister_model", "shutdown", "set_gpu_device")
 """Operations whose sample would change something, or end the server: only their refusals are tried."""
 
@@ -226,6 +232,7 @@ def _add_bodies(section: Section, operation: _Op, sample: _Sample) -> None:
     more = {"needs": tuple(need for need in sample.needs if need != "embedder"), "order": "any"}
     for field in _fields(operation.request):
         key = field_name(field, wire_of(operation.request).writes[0])
+        more["profiles"] = _profiles_of(key, section.profiles)
         wrong = list(_wrong_values(field.type))
         if wrong:
             script = _field_refused(operation, sample, key, wrong)
@@ -277,6 +284,12 @@ def _wrong_values(tp: Any) -> Iterator[object]:
             yield "no-such-value"
 
 
+def _profiles_of(key: str, profiles: tuple[ProfileName, ...]) -> tuple[ProfileName, ...]:
+    """The profiles, of an operation's, whose documents have a property."""
+    known = _OURS.get(key, profiles)
+    return tuple(name for name in profiles if name in known) or ("extra",)
+
+
 def _fields(cls: type[Any]) -> tuple[attrs.Attribute[Any], ...]:
     """A class's fields, their types as types."""
     resolved: type[Any] = attrs.resolve_types(cls)
@@ -293,7 +306,7 @@ def _add_words(section: Section, operation: _Op, sample: _Sample) -> None:
                 f"{key} is {describe(field.type)}; anything else is refused.",
                 _word_refused(operation, sample, key),
                 level="SHOULD",
-                profiles=tuple(name for name in section.profiles if name != "sdk-0.5"),
+                profiles=_profiles_of(key, tuple(name for name in section.profiles if name != "sdk-0.5")),
             )
 
 

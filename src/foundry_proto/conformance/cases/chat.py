@@ -235,7 +235,10 @@ def _two_choices_usage(target: Target) -> Script[None]:
 
 
 @_chat.case(
-    "parts", "Content may be an array of text parts, which are joined without a separator.", source=_OPENAI
+    "parts",
+    "Content may be an array of text parts, which are joined without a separator.",
+    level="SHOULD",
+    source=_OPENAI,
 )
 def _parts(target: Target) -> Script[None]:
     pieces = [{"type": "text", "text": "Name three pri"}, {"type": "text", "text": "mary colors."}]
