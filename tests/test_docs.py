@@ -8,6 +8,7 @@ model.
 from __future__ import annotations
 
 import ast
+import fnmatch
 import importlib
 import os
 import re
@@ -29,7 +30,7 @@ import pytest
 
 from foundry_proto.chat.markup import FAMILIES
 from foundry_proto.codec import structure
-from foundry_proto.conformance import PROFILES
+from foundry_proto.conformance import CASES, PROFILES
 from foundry_proto.connection import ClientConnection, Limits
 from foundry_proto.exchange import MAX_QUERY_WORDS
 from foundry_proto.jsontext import MAX_DEPTH, MAX_DIGITS, ContentError, show
@@ -253,6 +254,15 @@ def test_the_table_of_wrong_servers_is_the_one_that_is_tested() -> None:
 
     rows = [[one.name, one.wrong, ", ".join(map(written, one.caught_by))] for one in MUTANTS]
     assert table(DOCS / "conformance.md", "server") == rows
+
+
+def test_the_report_of_the_page_speaks_of_cases_that_there_are() -> None:
+    ids = [case.id for case in CASES]
+    named = [
+        name for row in table(DOCS / "conformance.md", "cases") for name in re.findall(r"`([^`]+)`", row[0])
+    ]
+    assert named
+    assert [name for name in named if not fnmatch.filter(ids, name)] == []
 
 
 def test_the_profiles_of_the_page_are_those_that_there_are() -> None:
