@@ -68,7 +68,7 @@ class _Named:
 
 OPERATIONS: Final[Operations] = Operations(
     [
-        *(row for row in ALL if row.name != "watch"),
+        *ALL,
         _plain("responses", "POST", "/v1/responses", body=True, stream=True),
         _plain("get_response", "GET", "/v1/responses/{name}"),
         _plain("delete_response", "DELETE", "/v1/responses/{name}"),
