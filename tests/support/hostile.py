@@ -189,7 +189,7 @@ GROUPS: Final[dict[str, tuple[Row, ...]]] = {
         row("an empty Host", GET.replace(b" localhost", b""), 400, "goes on"),
         row("another's Host", GET.replace(b"localhost", b"evil.example"), 421, "goes on"),
         row("a Host that begins like ours", GET.replace(b"localhost", b"localhost.evil.example"), 421, "goes on"),
-        row("a Host with a path", GET.replace(b"localhost", b"localhost/x"), 400, "goes on"),
+        row("a Host with a path", GET.replace(b"localhost", b"localhost/x"), 400, "closes"),
         row("another page's Origin", load(b"x").replace(b"\r\n\r\n", b"\r\nOrigin: http://localhost:3000\r\n\r\n"), 403, "goes on"),
         row("an image on another page", load(b"x").replace(b"\r\n\r\n", b"\r\nSec-Fetch-Site: same-site\r\n\r\n"), 403, "goes on"),
         row("a form on another page", post(b"Origin: null", b"Content-Type: text/plain", b"Content-Length: 2", body=b"{}"), 403, "goes on"),
