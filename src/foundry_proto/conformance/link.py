@@ -17,7 +17,7 @@ from foundry_proto.conformance.problems import Unmet
 from foundry_proto.conformance.steps import Close, Happened, Open, Receive, Script, Send
 from foundry_proto.events import Headers, header
 
-__all__ = ["Link", "Piece", "Reply", "connect"]
+__all__ = ["Framing", "Link", "Piece", "Reply", "connect"]
 
 Framing = Literal["none", "length", "chunked", "close"]
 
