@@ -18,7 +18,7 @@ from foundry_proto.conformance import CASES, PROFILES, Permission, Report, Targe
 from foundry_runtime.conformance import Place, perform, perform_blocking
 from foundry_runtime.models.directory import ModelDirectory
 from foundry_runtime.server import serve
-from foundry_runtime.transport import open_tcp_listeners
+from foundry_runtime.transport import connect_tcp, open_tcp_listeners
 from foundry_serve.app import make_application
 from tests.runtime.models.folders import write_folder
 from tests.serve.conftest import add_model
@@ -235,10 +235,15 @@ def test_the_plugin_imports_nothing_until_it_is_used() -> None:
 
 
 @pytest.mark.model
-def test_the_product_passes_with_the_real_model(default_home: Path, tmp_path: Path) -> None:
-    with serving(default_home, "--allow-shutdown") as (_, port):
-        place = Place.of(f"http://127.0.0.1:{port}")
-        target = Target(host=place.authority, allow=EVERYTHING)
-        report = perform_blocking(run_script(target, list(PROFILES)), place)
+def test_the_product_passes_with_the_real_model(default_model: Path, tmp_path: Path) -> None:
+    directory = ModelDirectory(tmp_path / "home")
+    publisher = directory.models / default_model.parent.name
+    publisher.mkdir(parents=True)
+    (publisher / default_model.name).symlink_to(default_model, target_is_directory=True)
+    write_encoder_folder(directory.models / "Test" / "encoder")
+    with serving(directory.home, "--allow-shutdown") as (_, port):
+        target = Target(host=f"127.0.0.1:{port}", allow=EVERYTHING)
+        script = run_script(target, list(PROFILES))
+        report = anyio.run(perform, script, partial(connect_tcp, "127.0.0.1", port))
     assert [one for one in bad(report) if one[1] != "untested"] == []
     assert report.count("untested") <= 10
