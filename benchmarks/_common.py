@@ -32,6 +32,9 @@ from foundry_runtime.models.catalog import Catalog
 from foundry_runtime.models.directory import ModelDirectory
 from foundry_runtime.models.folder import ModelFolder
 
+# What is measured asks no catalogue meanwhile.
+os.environ["FOUNDRY_CATALOG"] = "off"
+
 HERE: Final = Path(__file__).resolve().parent
 DEFAULT_MODEL: Final = "smollm2-135m"
 _LAST_CHUNK: Final = b"\r\n0\r\n\r\n"

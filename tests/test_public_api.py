@@ -204,6 +204,7 @@ PACKAGES: Final[dict[str, list[str]]] = {
         "space_taken",
         "start_detached",
         "stop_requests",
+        "take_lock",
         "try_lock",
         "unix_socket_family",
         "usable_cores",

@@ -7,11 +7,15 @@ or a command.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
+import anyio
 import anyio.to_thread
 
+from foundry_proto.providers import PROVIDERS
 from foundry_runtime.download.sources.api import Source
 from foundry_runtime.download.sources.azure import REGIONS, REGISTRY, AzureFoundry, ModelRegistry
 from foundry_runtime.download.sources.default_model import DefaultModel
@@ -61,28 +65,46 @@ def make_catalog(
     return Catalog(directory, (BuiltIn(), RegisteredSource(others), *known))
 
 
-def published_models(config: Config, home: Path) -> PublishedModels | None:
+def published_models(config: Config, home: Path, *, apart: bool = False) -> PublishedModels | None:
     """The models of the catalogue that a user has chosen, as far as they are known here.
 
     Args:
         config: Says which one.
         home: The folder that holds all that belongs to the service.
+        apart: Whether what can run here is found out in another process, which takes longer, and costs this
+            one no memory and no time.
 
     Returns:
         The models; `None` where no catalogue shall be asked.
     """
     address = config.catalog_address
-    return None if address is None else PublishedModels(home, address, providers=_usable_providers)
+    if address is None:
+        return None
+    return PublishedModels(home, address, providers=_providers_apart if apart else _providers_here)
 
 
-async def _usable_providers() -> Sequence[str]:
-    """The execution providers that models can run on here; without an engine those that need nothing."""
+_CPU: Final = ("cpu",)
+"""What models can run on wherever there is no engine to ask."""
+_PROGRAM: Final = """\
+from foundry_runtime.engine.genai.providers import available_providers
+print(*available_providers())
+"""
 
+
+async def _providers_here() -> Sequence[str]:
     def find() -> Sequence[str]:
         try:
             from foundry_runtime.engine.genai.providers import available_providers  # noqa: PLC0415 - it is large
         except ImportError:
-            return ("cpu",)
+            return _CPU
         return available_providers()
 
     return await anyio.to_thread.run_sync(find)
+
+
+async def _providers_apart() -> Sequence[str]:
+    try:
+        done = await anyio.run_process([sys.executable, "-P", "-c", _PROGRAM], check=False)
+    except OSError:
+        return _CPU
+    return [name for name in done.stdout.decode("utf-8", "replace").split() if name in PROVIDERS] or _CPU

@@ -106,7 +106,7 @@ async def _serve(config: Config, directory: ModelDirectory, stages: Stages, own_
             endpoints=endpoints,
             stop=bell.ring if config.allow_shutdown else None,
             sources=make_sources(config),
-            published=published_models(config, directory.home),
+            published=published_models(config, directory.home, apart=True),
             gate=gate,
             work=config.work,
             most_downloads=config.max_downloads,

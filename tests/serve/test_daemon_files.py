@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -19,6 +20,8 @@ from foundry_serve.daemon.state import Claim, Published, ServiceFiles, ServiceSt
 
 STATE = ServiceState(phase="running", model_dir_path="/Größe", options=Config(port=0, cachedir="ä"))
 
+STATE_URLS = ("http://127.0.0.1:5272",)
+
 
 @pytest.fixture
 def files(tmp_path: Path) -> ServiceFiles:
@@ -32,6 +35,22 @@ def test_a_state_is_read_as_it_was_written(files: ServiceFiles) -> None:
     assert STATE.lives
     files.state.write_bytes(b"{}")
     assert files.read() is None
+
+
+def test_a_state_of_another_version_says_at_least_which_process_it_is(files: ServiceFiles) -> None:
+    """So that a service goes on being found, and can be stopped, when the command is newer than it is."""
+    files.write(evolve(STATE, endpoints=STATE_URLS))
+    written = json.loads(files.state.read_bytes())
+    for other in ({"options": {"engine": "steam"}}, {"options": 5}, {"flags": None}, {"version": 2}):
+        files.state.write_text(json.dumps({**written, **other, "more": [1]}))
+        found = files.read()
+        assert found is not None
+        assert found.lives
+        assert (found.phase, found.endpoints, found.version) == ("running", STATE_URLS, "unknown")
+        assert (found.options, found.given) == (Config(), {})
+    # What it does not know of it passes over.
+    files.state.write_text(json.dumps({**written, "more": [1]}))
+    assert files.read() == evolve(STATE, endpoints=STATE_URLS)
 
 
 def test_a_number_that_another_process_has_by_now_is_not_the_service(files: ServiceFiles) -> None:

@@ -117,6 +117,82 @@ async def test_each_property_reaches_the_source(
     assert "hf_secret" not in caplog.text
 
 
+@pytest.mark.parametrize(
+    "property_",
+    [
+        *({"progressToken": value} for value in ("x", 7, 1.5, True, None, ["x"], {"a": {"b": 1}})),
+        *({"ignorePipeReport": value} for value in (True, False, None)),
+        *({"IGNOREPIPEREPORT": True, "ProgressToken": 1, "Token": None, "CustomDirPath": None},),
+        *({"bufferSize": value} for value in (0, 1, 2**20, None)),
+        {"customDirPath": ""},
+        {"token": ""},
+    ],
+    ids=json.dumps,
+)
+async def test_whatever_clients_send_beside_the_model_it_comes(
+    home: ModelDirectory, property_: dict[str, Any]
+) -> None:
+    source = ScriptedSource(pause=0)
+    async with serving(home, source) as server, server.client() as client:
+        news = await told(client, {"model": MINE, **property_})
+        # Progress is in the answer, whether it could have gone elsewhere or not.
+        assert [file for file, _ in news][-1] in {"", "genai_config.json", "model.onnx.data"}
+    (wanted,) = source.fetched
+    size = property_.get("bufferSize")
+    assert (wanted.token, wanted.buffer_size) == (None, size * 1024 if size else None)
+    assert [entry.id for entry in home.entries()] == ["mine:1"]
+
+
+@pytest.mark.parametrize(
+    ("property_", "message"),
+    [
+        ({"token": 5}, "token: expected a string, got 5"),
+        ({"ignorePipeReport": "yes"}, 'ignorePipeReport: expected true or false, got "yes"'),
+        ({"customDirPath": 5}, "customDirPath: expected a string, got 5"),
+        ({"bufferSize": -1}, "bufferSize: expected an integer from 0 to 1048576, got -1"),
+        ({"bufferSize": 1.5}, "bufferSize: expected an integer from 0 to 1048576, got 1.5"),
+        ({"force": "no"}, 'force: expected true or false, got "no"'),
+        (
+            {"model": {**MINE, "PromptTemplate": "<|user|>"}},
+            'model.PromptTemplate: expected an object, got "<|user|>"',
+        ),
+        (
+            {"model": {**MINE, "PromptTemplate": {"user": 5}}},
+            "model.PromptTemplate.user: expected a string, got 5",
+        ),
+    ],
+)
+async def test_a_property_that_cannot_be_honoured_is_refused_by_its_name(
+    home: ModelDirectory, property_: dict[str, Any], message: str
+) -> None:
+    source = ScriptedSource()
+    async with serving(home, source) as server:
+        body = json.dumps({"model": MINE, **property_}).encode()
+        reply = await ask(await server.connect(), "POST", "/openai/download", body)
+        assert (reply.status, reply.json["errorMessage"]) == (400, message)
+        assert source.fetched == []
+
+
+async def test_a_prompt_template_goes_before_what_the_source_brings(home: ModelDirectory) -> None:
+    def make(folder: Path) -> None:
+        write_folder(folder, PromptTemplate={"user": "its own"}, maxOutputTokens=7)
+
+    async with serving(home, ScriptedSource(make=make)) as server, server.client() as client:
+        for number, (template, kept) in enumerate(
+            [
+                (None, {"user": "its own"}),
+                ({}, {"user": "its own"}),
+                ({"user": "x{Content}"}, {"user": "x{Content}"}),
+            ]
+        ):
+            model = {**MINE, "Name": f"mine:{number}", "PromptTemplate": template}
+            await told(client, {"model": model})
+            path = home.path_of(f"mine:{number}")
+            assert path is not None
+            identity = json.loads((path / "inference_model.json").read_bytes())
+            assert (identity["PromptTemplate"], identity["maxOutputTokens"]) == (kept, 7)
+
+
 async def test_a_name_without_a_version_is_version_one(home: ModelDirectory) -> None:
     async with serving(home, ScriptedSource()) as server, server.client() as client:
         await told(client, {"model": {"Name": "mine", "Uri": "test:mine"}})

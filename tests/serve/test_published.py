@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -23,6 +24,8 @@ from foundry_runtime.models.recipes import DEFAULT_ID
 from foundry_runtime.server import serve
 from foundry_runtime.transport import open_tcp_listeners
 from foundry_serve.app import make_application
+from foundry_serve.catalog import published_models
+from foundry_serve.config import Config
 from tests.serve.conftest import add_model
 from tests.support.asking import ask
 from tests.support.fake_catalog import FakeCatalog, entry, fake_catalog
@@ -230,3 +233,18 @@ async def test_the_official_client_chooses_by_device_and_version(
         "phi-4-mini-instruct-generic-cpu:4",
         "phi-4-mini-instruct-generic-cpu:3",
     ]
+
+
+async def test_what_can_run_here_is_found_out_here_and_apart(
+    home: ModelDirectory, catalog: FakeCatalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for apart in (False, True):
+        known = published_models(Config(catalog=catalog.url), home.home, apart=apart)
+        assert known is not None
+        assert await known.refresh() is None
+        assert [model.id for model in known.models()] == [f"{PHI}:2"]  # neither GPU nor NPU is here
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    known = published_models(Config(catalog=catalog.url), home.home, apart=True)
+    assert known is not None
+    assert await known.refresh() is None
+    assert published_models(Config(catalog="off"), home.home) is None

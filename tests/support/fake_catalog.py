@@ -157,8 +157,13 @@ def fake_catalog(*entries: Any) -> Iterator[FakeCatalog]:
         def log_message(self, *_: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
+    class Server(ThreadingHTTPServer):
+        daemon_threads = True
+
+        def handle_error(self, *_: object) -> None:
+            """Say nothing of a client that hangs up."""
+
+    server = Server(("127.0.0.1", 0), Handler)
     catalog = FakeCatalog(server.server_address[1], entries)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()

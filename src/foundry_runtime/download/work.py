@@ -11,12 +11,12 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Final, Self, TypeVar, final
+from typing import BinaryIO, Final, Self, TypeVar, final
 
 import anyio
 import anyio.to_thread
 
-from foundry_runtime.platform import try_lock
+from foundry_runtime.platform import take_lock
 
 __all__ = ["Progress", "Share", "Stopped", "Work", "alone", "part_of", "run_work"]
 
@@ -174,16 +174,15 @@ class Work:
         """Let one process at a time into the block; the others wait.
 
         Args:
-            path: The file whose lock is used. It stays: whoever deleted it would let a second one in.
+            path: The file whose lock is used; see `foundry_runtime.platform.take_lock`.
 
         Raises:
             Stopped: The work is no longer wanted.
         """
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("ab") as file:
-            while not try_lock(file):
-                self.report(WAITING, 0.0)
-                self._stopping.wait(_LOCK_POLL)
+        while (file := _try_alone(path)) is None:
+            self.report(WAITING, 0.0)
+            self._stopping.wait(_LOCK_POLL)
+        with file:
             yield
 
 
@@ -223,15 +222,19 @@ async def alone(path: Path, progress: Progress) -> AsyncIterator[None]:
     """Let one task of one process at a time into the block; the others wait. As `Work.alone`, on the loop.
 
     Args:
-        path: The file whose lock is used. It stays: whoever deleted it would let a second one in.
+        path: The file whose lock is used; see `foundry_runtime.platform.take_lock`.
         progress: Told of the wait.
 
     Raises:
         OSError: The file cannot be made.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab") as file:
-        while not try_lock(file):
-            progress(WAITING, 0.0)
-            await anyio.sleep(_LOCK_POLL)
+    while (file := _try_alone(path)) is None:
+        progress(WAITING, 0.0)
+        await anyio.sleep(_LOCK_POLL)
+    with file:
         yield
+
+
+def _try_alone(path: Path) -> BinaryIO | None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return take_lock(path)

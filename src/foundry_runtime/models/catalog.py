@@ -66,7 +66,7 @@ class Catalog:
         Returns:
             The model; `None` if there is none of that name.
         """
-        candidate = resolve(self._candidates(), name)
+        candidate = resolve(self._candidates(name), name)
         return None if candidate is None else candidate.describe()
 
     def folder(self, name: str) -> ModelFolder | None:
@@ -78,7 +78,7 @@ class Catalog:
         Raises:
             BadModelFolder: It is there, but cannot be used.
         """
-        candidate = resolve(self._candidates(), name)
+        candidate = resolve(self._candidates(name), name)
         if candidate is None or candidate.path is None:
             return None
         return ModelFolder.read(candidate.path)
@@ -96,7 +96,8 @@ class Catalog:
         """The ids of the models here that have newer versions, which are not here, each with the newest."""
         return [(here.id, newer.id) for here, newer in newer_versions(in_order(self._candidates()))]
 
-    def _candidates(self) -> list[_Candidate]:
+    def _candidates(self, name: str | None = None) -> list[_Candidate]:
+        """All models; of the many that are not here no more than may be meant by a name."""
         known: dict[str, CatalogModel] = {}
         for source in self.sources:
             for model in source.models():
@@ -112,7 +113,15 @@ class Catalog:
             same = known.pop(entry.id.casefold(), None)
             other = versions.get(base_of(entry.id).casefold())
             here.append(_here(entry, same, other, self.directory.publisher_of(entry)))
-        return [*here, *map(_elsewhere, known.values())]
+        names = None if name is None else {name.casefold(), base_of(name).casefold()}
+        return [
+            *here,
+            *(
+                _elsewhere(model)
+                for model in known.values()
+                if names is None or model.alias.casefold() in names or base_of(model.id).casefold() in names
+            ),
+        ]
 
 
 @frozen(kw_only=True)

@@ -15,7 +15,7 @@ from pathlib import Path
 from foundry_runtime.models.folder import IDENTITY_FILE
 from foundry_runtime.platform import flush_file, flush_folder
 
-__all__ = ["check_place", "put_in_place"]
+__all__ = ["check_place", "put_in_place", "set_aside"]
 
 
 def check_place(target: Path) -> None:
@@ -31,7 +31,7 @@ def check_place(target: Path) -> None:
         OSError: The directory above cannot be made.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    replaced = _replaced(target)
+    replaced = set_aside(target)
     if replaced.exists() and not target.exists():
         # Between the two renames of `put_in_place`: the new folder did not make it, the old one has.
         replaced.rename(target)
@@ -52,7 +52,7 @@ def put_in_place(folder: Path, target: Path) -> None:
         OSError: It cannot be moved: then `target` is as it was, and `folder` too.
     """
     _flush(folder)
-    replaced = _replaced(target)
+    replaced = set_aside(target)
     if replaced.exists():
         shutil.rmtree(replaced)
     if target.exists():
@@ -67,7 +67,8 @@ def put_in_place(folder: Path, target: Path) -> None:
     shutil.rmtree(replaced, ignore_errors=True)
 
 
-def _replaced(target: Path) -> Path:
+def set_aside(target: Path) -> Path:
+    """Where what is replaced at a place waits for the moment that takes; hidden, beside it."""
     return target.with_name(f".{target.name}.replaced")
 
 

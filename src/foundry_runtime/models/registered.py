@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 from urllib.parse import urlsplit
 
 from attrs import field, frozen
@@ -24,9 +24,11 @@ from foundry_runtime.download.work import Work
 from foundry_runtime.models.description import CatalogModel
 from foundry_runtime.platform import write_whole
 
-__all__ = ["ExternalModel", "RegisteredModels", "RegisteredSource"]
+__all__ = ["REGISTERED_FILE", "ExternalModel", "RegisteredModels", "RegisteredSource"]
 
 logger = logging.getLogger(__name__)
+
+REGISTERED_FILE: Final = "registered.json"
 
 
 @frozen(kw_only=True)
@@ -105,7 +107,7 @@ class RegisteredModels:
     """
 
     def __init__(self, home: Path) -> None:
-        self._path = home / "registered.json"
+        self._path = home / REGISTERED_FILE
         self._lock = threading.Lock()
         self._seen: object = None
         self._models: tuple[ExternalModel, ...] = ()

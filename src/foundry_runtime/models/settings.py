@@ -3,7 +3,7 @@
 Knows: that file, of which there need be none.
 Refuses to know: what follows from a decision.
 
-    {"modelDirPath": "/data/models"}
+    {"version": 1, "modelDirPath": "/data/models"}
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ __all__ = ["SETTINGS_FILE", "BadSettings", "read_models_folder", "write_models_f
 
 SETTINGS_FILE: Final = "settings.json"
 _MODELS: Final = "modelDirPath"
+_VERSION: Final = 1
+"""Of the file; one without a version is of the first."""
 
 
 class BadSettings(ValueError):
@@ -46,7 +48,8 @@ def write_models_folder(home: Path, folder: Path | None) -> None:
         BadSettings: The file is none of settings.
         OSError: It cannot be written.
     """
-    settings = {name: value for name, value in _read(home).items() if name != _MODELS}
+    kept = {name: value for name, value in _read(home).items() if name != _MODELS}
+    settings = {**kept, "version": _VERSION}
     if folder is not None:
         settings[_MODELS] = str(folder.absolute())
     home.mkdir(parents=True, exist_ok=True)
@@ -65,4 +68,6 @@ def _read(home: Path) -> dict[str, object]:
         raise BadSettings(f"{path}: expected JSON: {error}") from error
     if not isinstance(content, dict):
         raise BadSettings(f"{path}: expected an object, got {json.dumps(content)[:60]}")
+    if (version := content.get("version", _VERSION)) != _VERSION:
+        raise BadSettings(f"{path}: version: expected {_VERSION}, got {json.dumps(version)[:60]}")
     return content

@@ -12,6 +12,7 @@ from foundry_runtime.platform.files import (
     make_private_folder,
     reserve,
     space_taken,
+    take_lock,
     try_lock,
     write_whole,
 )
@@ -53,6 +54,7 @@ __all__ = [
     "space_taken",
     "start_detached",
     "stop_requests",
+    "take_lock",
     "try_lock",
     "unix_socket_family",
     "usable_cores",

@@ -23,6 +23,7 @@ __all__ = [
     "make_private_folder",
     "reserve",
     "space_taken",
+    "take_lock",
     "try_lock",
     "write_whole",
 ]
@@ -52,6 +53,43 @@ def try_lock(file: BinaryIO, *, system: str = sys.platform) -> bool:
         except BlockingIOError:
             return False
     return True
+
+
+def take_lock(path: Path, *, system: str = sys.platform) -> BinaryIO | None:
+    """Open a file for its lock alone, and take it.
+
+    Who has the lock may delete the file: whoever comes later makes a new one, and who waited for the old one
+    finds that it is gone.
+
+    Args:
+        path: The file, which need not exist; its folder is there.
+        system: The operating system, as `sys.platform` names it.
+
+    Returns:
+        The open file, whose lock goes when it is closed; `None` while another has it.
+
+    Raises:
+        OSError: The file cannot be made.
+    """
+    while True:
+        file = path.open("ab")
+        try:
+            if not try_lock(file, system=system):
+                file.close()
+                return None
+            if _is_still(file, path):
+                return file
+        except BaseException:
+            file.close()
+            raise
+        file.close()
+
+
+def _is_still(file: BinaryIO, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def write_whole(path: Path, data: bytes, *, durable: bool = False, system: str = sys.platform) -> None:

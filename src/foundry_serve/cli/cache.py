@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -11,12 +9,16 @@ from typing import Final
 import anyio
 import click
 
+from foundry_proto.catalog import is_meant, resolve, version_of
 from foundry_proto.operations.models import LOADED_MODELS
+from foundry_runtime.models.description import size_of
 from foundry_runtime.models.directory import ModelDirectory
+from foundry_runtime.models.removal import empty_home, remove_model
 from foundry_runtime.models.settings import BadSettings, write_models_folder
-from foundry_serve.catalog import make_catalog
 from foundry_serve.cli.asking import service_files
+from foundry_serve.cli.course import shown_bytes
 from foundry_serve.cli.drawing import show_table
+from foundry_serve.cli.known import KnownModels, known_models
 from foundry_serve.cli.terminal import configured, fail, json_option, models_on_disk, print_json, warn
 from foundry_serve.daemon import control
 from foundry_serve.daemon.reaching import client_of
@@ -40,7 +42,7 @@ def location(as_json: bool) -> None:
 @json_option
 def list_(as_json: bool) -> None:
     """List the models that are on this machine."""
-    models = [model for model in make_catalog(models_on_disk()).models() if model.path is not None]
+    models = [model for model in known_models().catalog.models() if model.path is not None]
     if as_json:
         print_json(
             [
@@ -56,20 +58,80 @@ def list_(as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("name", metavar="MODEL")
-def remove(name: str) -> None:
-    """Remove MODEL from this machine."""
-    directory = models_on_disk()
-    model = make_catalog(directory).resolve(name)
-    if model is None or model.path is None:
-        fail(f"Model {name} was not found in the local cache.")
-    if model.id in anyio.run(_loaded, service_files()):
-        fail(f"the service has {model.id} in memory; unload it first: foundry model unload {model.id}")
+@click.argument("name", metavar="MODEL", required=False)
+@click.option("--all", "everything", is_flag=True, help="Remove all models, and what else is kept of them.")
+@click.option("--yes", is_flag=True, help="Ask no question.")
+def remove(name: str | None, everything: bool, yes: bool) -> None:
+    """Remove MODEL from this machine, or all that was put there."""
+    if everything == (name is not None):
+        raise click.UsageError("expected MODEL or --all")
+    known = known_models()
     try:
-        _remove(model.path, directory)
+        if name is None:
+            _remove_everything(known.directory, yes)
+        else:
+            _remove_one(known, name)
     except OSError as error:
         fail(str(error))
-    click.echo(f"{model.id} is removed from {model.path}")
+
+
+def _remove_one(known: KnownModels, name: str) -> None:
+    model_id, folder = _meant(known, name)
+    if model_id in anyio.run(_loaded, service_files()):
+        fail(f"the service has {model_id} in memory; unload it first: foundry model unload {model_id}")
+    remove_model(known.directory, model_id, folder)
+    if folder is None:
+        click.echo(f"what was downloaded of {model_id} is removed")
+    else:
+        click.echo(f"{model_id} is removed from {folder}")
+
+
+def _meant(known: KnownModels, name: str) -> tuple[str, Path | None]:
+    """The model that is to go: the one of that name that is here, or an unfinished download."""
+    here = [model for model in known.catalog.models() if model.path is not None]
+    model = resolve(here, name)
+    if model is not None:
+        also = [one for one in here if is_meant(one.id, name) or one.alias.casefold() == name.casefold()]
+        if len(also) > 1 and version_of(name) < 0:
+            # Which of them would be a guess, and there is no way back.
+            fail(f"{name} means several models that are here: {', '.join(one.id for one in also)}")
+        return model.id, model.path
+    wanted = known.catalog.resolve(name)
+    model_id = name if wanted is None else wanted.id
+    if not _is_unfinished(known.directory, model_id):
+        fail(f"Model {name} was not found in the local cache.")
+    return model_id, None
+
+
+def _is_unfinished(directory: ModelDirectory, model_id: str) -> bool:
+    try:
+        directory.path_for("anybody", model_id)
+    except ValueError:  # it names a folder elsewhere, which is nobody's download
+        return False
+    return directory.unfinished(model_id).is_dir()
+
+
+def _remove_everything(directory: ModelDirectory, yes: bool) -> None:
+    found = anyio.run(control.find, ServiceFiles(directory.home))
+    if found is not None:
+        fail("the service is running; stop it first: foundry service stop")
+    paths = [entry.path for entry in directory.entries()]
+    size = sum(map(size_of, (*paths, directory.downloads)))
+    models = f"{len(paths)} model{'' if len(paths) == 1 else 's'}"
+    what = f"{models} in {directory.models} ({shown_bytes(size)} with unfinished downloads)"
+    rest = f"what else is kept in {directory.home}: the catalogue's list, settings, registered models, logs"
+    if not yes:
+        click.confirm(f"Remove {what}, and {rest}?", abort=True)
+    left = empty_home(directory)
+    click.echo(f"{models} removed; nothing of this program is left in {directory.home}")
+    for path in left[:_SHOWN]:
+        warn(f"not this program's, so it stays: {path}")
+    if len(left) > _SHOWN:
+        warn(f"and {len(left) - _SHOWN} more files")
+
+
+_SHOWN: Final = 10
+"""Files that are named where many stay."""
 
 
 @click.command()
@@ -99,23 +161,3 @@ async def _loaded(files: ServiceFiles) -> Sequence[str]:
         return ()
     async with client_of(found.state) as client:
         return await client.call(LOADED_MODELS)
-
-
-def _remove(folder: Path, directory: ModelDirectory) -> None:
-    """Have a model be gone at once, and its files a moment later.
-
-    On Windows a folder in use cannot be renamed, so that it stays whole there.
-    """
-    for leftover in directory.models.glob(f"{_LEAVING}*"):  # of a removal that was interrupted
-        shutil.rmtree(leftover)
-    leaving = directory.models / f"{_LEAVING}{secrets.token_hex(8)}"
-    folder.rename(leaving)
-    shutil.rmtree(leaving)
-    for above in folder.parents:
-        if above == directory.models or any(above.iterdir()):
-            return
-        above.rmdir()
-
-
-_LEAVING: Final = ".removed-"
-"""How a folder is called that is no model any more; names with a dot are passed over."""

@@ -6,6 +6,7 @@ Refuses to know: what the tables are of.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final, Literal
@@ -14,9 +15,11 @@ import click
 from rich.box import Box
 from rich.console import Console, RenderableType
 from rich.constrain import Constrain
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
+
+from foundry_serve.cli.course import Course
 
 __all__ = ["progress_bar", "show_table", "stderr"]
 
@@ -29,19 +32,57 @@ _LINES: Final = Box("    \n    \n────\n    \n────\n    \n    \n 
 
 
 class _Bar(Progress):
-    """Leaves room at the line's end: a terminal writes `^C` there, and a line that it fills stays behind."""
+    """Shows a course as it is when it is drawn, however often it is told of.
+
+    Leaves room at the line's end: a terminal writes `^C` there, and a line that it fills stays behind.
+    """
+
+    def __init__(self, course: Course) -> None:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f}% {task.fields[facts]}"),
+        )
+        self._course = course
+        super().__init__(*columns, console=stderr, transient=True, disable=not stderr.is_terminal)
+        self.add_task("", total=1.0, facts="")
 
     def get_renderable(self) -> RenderableType:
+        course = self._course
+        facts = " ".join(filter(None, (course.amount(), course.speed(), course.left())))
+        for task in self.task_ids:  # of which there is none while this object is made
+            self.update(task, description=course.what, completed=course.fraction, facts=facts)
         return Constrain(super().get_renderable(), max(stderr.width - 3, 1))
 
 
 @contextmanager
-def progress_bar() -> Iterator[Callable[[str, float], None]]:
-    """Show a bar; gives the function that moves it: (what is worked on, fraction of all that is done)."""
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with _Bar(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as progress:
-        task = progress.add_task("", total=1.0)
-        yield lambda what, fraction: progress.update(task, description=what, completed=fraction)
+def progress_bar(clock: Callable[[], float] = time.monotonic) -> Iterator[Callable[[str, float], None]]:
+    """Show how far a work is: in a terminal a bar, elsewhere a line every few seconds.
+
+    Args:
+        clock: Seconds, on a clock that runs evenly.
+
+    Returns:
+        The function to tell of it: (what is worked on, fraction of all that is done).
+    """
+    course = Course()
+    next_line = clock() + _FIRST_LINE
+
+    def tell(what: str, fraction: float) -> None:
+        nonlocal next_line
+        now = clock()
+        course.told(now, what, fraction)
+        if not stderr.is_terminal and now >= next_line:
+            next_line = now + _LINES_EVERY
+            click.echo(str(course), err=True)
+
+    with _Bar(course):
+        yield tell
+
+
+_FIRST_LINE: Final = 1.0
+"""Seconds until a line is worth it."""
+_LINES_EVERY: Final = 10.0
 
 
 def show_table(

@@ -6,6 +6,7 @@ Refuses to know: what is done with a model.
 
 from __future__ import annotations
 
+import logging
 from typing import Final
 
 import anyio
@@ -17,6 +18,7 @@ from foundry_runtime.models.directory import ModelDirectory
 from foundry_runtime.models.published.models import PublishedModels
 from foundry_serve.catalog import make_catalog, published_models
 from foundry_serve.cli.terminal import configured, warn
+from foundry_serve.config import Config
 
 __all__ = ["PATIENT", "SHORT", "KnownModels", "known_models"]
 
@@ -32,6 +34,7 @@ _IN_VAIN: Final = 600.0
 class KnownModels:
     """All models, as a command sees them."""
 
+    config: Config
     directory: ModelDirectory
     catalog: Catalog
     published: PublishedModels | None
@@ -58,9 +61,12 @@ class KnownModels:
         from foundry_serve.cli.drawing import stderr  # noqa: PLC0415 - it is large, and seldom needed
 
         published = self.published
+        # What the log would say is told in the command's own words; without a handler Python prints it, too.
+        logging.getLogger("foundry_runtime").addHandler(logging.NullHandler())
         try:
             with stderr.status("asking the catalogue"):
-                anyio.run(lambda: published.refresh(within=within))
+                # Where names are resolved in vain, asyncio waits for its thread in the end; trio does not.
+                anyio.run(lambda: published.refresh(within=within), backend="trio")
         except KeyboardInterrupt:
             raise click.Abort from None
 
@@ -77,5 +83,8 @@ def known_models() -> KnownModels:
     directory = loaded.directory
     published = published_models(loaded.config, directory.home)
     return KnownModels(
-        directory=directory, catalog=make_catalog(directory, published=published), published=published
+        config=loaded.config,
+        directory=directory,
+        catalog=make_catalog(directory, published=published),
+        published=published,
     )

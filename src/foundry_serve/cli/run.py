@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Final
 
 import click
 
@@ -15,14 +14,12 @@ from foundry_runtime.models.loading import ModelOpener
 from foundry_serve.app import make_application
 from foundry_serve.cli.chat import chat_in_memory, converse
 from foundry_serve.cli.getting import have_ready
-from foundry_serve.cli.terminal import NumberRange, fail, models_on_disk, runtime_option
+from foundry_serve.cli.known import known_models
+from foundry_serve.cli.terminal import INTERRUPTED, NumberRange, fail, runtime_option
 from foundry_serve.config import Runtime
 from foundry_serve.serving import prepare_process
 
 __all__ = ["run"]
-
-_INTERRUPTED: Final = 130
-"""The exit status of a command that Ctrl-C ended, as shells have it."""
 
 
 @click.command()
@@ -50,8 +47,8 @@ def run(
     """
     logging.basicConfig(level=logging.CRITICAL)  # failures are told in words, by the errors that come back
     prepare_process()
-    directory = models_on_disk()
-    model_id = have_ready(name, directory, runtime)
+    known = known_models()
+    model_id = have_ready(name, known, runtime)
 
     def make_request(messages: Sequence[ChatMessage]) -> ChatCompletionRequest:
         return ChatCompletionRequest(
@@ -65,14 +62,14 @@ def run(
         )
 
     beginning = [] if system is None else [SystemMessage(role="system", content=_text(system))]
-    application = make_application(directory, ModelOpener(threads=threads))
+    application = make_application(known.directory, ModelOpener(threads=threads))
     with chat_in_memory(application, make_request, runtime, beginning) as chat:
         if prompt is None:
             converse(chat)
             return
         try:
             if not chat.ask(_text(prompt)):
-                raise SystemExit(_INTERRUPTED)
+                raise SystemExit(INTERRUPTED)
         except ServerFailure as error:
             fail(str(error))
 

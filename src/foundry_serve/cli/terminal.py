@@ -10,7 +10,7 @@ import json
 import math
 import sys
 from collections.abc import Mapping
-from typing import IO, Any, NoReturn
+from typing import IO, Any, Final, NoReturn
 
 import click
 
@@ -19,6 +19,7 @@ from foundry_runtime.models.settings import BadSettings
 from foundry_serve.config import BadConfig, Loaded, load_config
 
 __all__ = [
+    "INTERRUPTED",
     "CommandFailed",
     "NumberRange",
     "configured",
@@ -30,6 +31,9 @@ __all__ = [
     "speak_utf8",
     "warn",
 ]
+
+INTERRUPTED: Final = 130
+"""The exit status of a command that Ctrl-C ended, as shells have it."""
 
 runtime_option = click.option(
     "--runtime",

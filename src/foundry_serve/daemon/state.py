@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, ClassVar, Final, Literal
 
-from attrs import evolve, field, frozen
+from attrs import evolve, field, fields, frozen
 
 from foundry_proto import __version__
 from foundry_proto.codec import ContentError, decode, encode
@@ -40,8 +40,8 @@ def _own_birth() -> str:
 
 
 @frozen(kw_only=True)
-class ServiceState:
-    """What the state file says."""
+class _Process:
+    """What the state file of any version says."""
 
     WIRE: ClassVar = Wire(writes=("camel",))
     phase: Phase
@@ -56,6 +56,12 @@ class ServiceState:
     """The file that it writes to; `None` for one in the foreground."""
     model_dir_path: str
     """Where its models are."""
+
+
+@frozen(kw_only=True)
+class ServiceState(_Process):
+    """What the state file says."""
+
     options: Config = field(factory=Config)
     """How it serves; what is secret is not in it."""
     flags: tuple[str, ...] = ()
@@ -108,11 +114,25 @@ class ServiceFiles:
         return self.home / "logs" / "service.log"
 
     def read(self) -> ServiceState | None:
-        """What the state file says; nothing where there is none, or one that this version cannot read."""
+        """What the state file says; nothing where there is none, or none that can be read.
+
+        One of another version says at least which process it is: it can be found and stopped, and what it was
+        asked for is not known.
+        """
         try:
-            return decode(ServiceState, self.state.read_bytes())
-        except (OSError, ContentError):
+            data = self.state.read_bytes()
+        except OSError:
             return None
+        try:
+            return decode(ServiceState, data)
+        except ContentError:
+            pass
+        try:
+            process = decode(_Process, data)
+        except ContentError:
+            return None
+        known = {one.name: getattr(process, one.name) for one in fields(_Process)}
+        return ServiceState(**known, version="unknown")
 
     def write(self, state: ServiceState) -> None:
         """Say how far the service is.

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from attrs import frozen
 
+from foundry_proto.catalog import resolve
 from foundry_runtime.models.catalog import BuiltIn, Catalog
 from foundry_runtime.models.description import CatalogModel
 from foundry_runtime.models.directory import ModelDirectory
@@ -250,3 +251,15 @@ def test_an_older_version_goes_by_the_alias_of_the_one_that_is_known(directory: 
     other = Catalog(directory, (Known([elsewhere("phi-generic-cpu:3")]),)).resolve("phi")
     assert other is not None
     assert other.uri == "local://Phi-generic-cpu"
+
+
+@pytest.mark.parametrize(
+    "name", ["phi", "PHI:3", "phi-generic-cpu", "PHI-generic-cpu:3", "Other:9", "x", "x:1", "m3"]
+)
+def test_a_name_means_the_same_whoever_else_is_known(directory: ModelDirectory, name: str) -> None:
+    write_folder(directory.models / "p" / "a", "phi-generic-cpu:2")
+    known = [elsewhere("phi-generic-cpu:3"), elsewhere("phi-generic-gpu:3")]
+    known += [elsewhere("a:1", alias="other:9"), elsewhere("odd:latest", alias="x:1")]
+    known += [elsewhere(f"m{number}-cpu:1", alias=f"m{number}") for number in range(9)]
+    catalog = Catalog(directory, (Known(known),))
+    assert catalog.resolve(name) == resolve(catalog.models(), name)

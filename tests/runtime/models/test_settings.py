@@ -27,7 +27,7 @@ def test_a_decision_taken_back_leaves_the_others(tmp_path: Path) -> None:
     (tmp_path / SETTINGS_FILE).write_text('{"other": [1], "modelDirPath": "/x"}')
     write_models_folder(tmp_path, None)
     assert read_models_folder(tmp_path) is None
-    assert json.loads((tmp_path / SETTINGS_FILE).read_text()) == {"other": [1]}
+    assert json.loads((tmp_path / SETTINGS_FILE).read_text()) == {"other": [1], "version": 1}
     assert [path.name for path in tmp_path.iterdir()] == [SETTINGS_FILE]
 
 
@@ -36,6 +36,7 @@ def test_a_decision_taken_back_leaves_the_others(tmp_path: Path) -> None:
     [
         ("{", "expected JSON: Expecting property name"),
         ("[]", "expected an object, got []"),
+        ('{"version": 2}', "version: expected 1, got 2"),
         ('{"modelDirPath": 5}', "modelDirPath: expected an absolute path, got 5"),
         ('{"modelDirPath": "ä"}', 'modelDirPath: expected an absolute path, got "ä"'),
     ],

@@ -9,7 +9,7 @@ import sys
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
-from typing import cast
+from typing import BinaryIO, cast
 
 import pytest
 
@@ -21,6 +21,7 @@ from foundry_runtime.platform import (
     make_private_folder,
     reserve,
     space_taken,
+    take_lock,
     try_lock,
     write_whole,
 )
@@ -61,6 +62,42 @@ def test_one_open_file_at_a_time_has_the_lock(
         assert try_lock(first, system=system)
         assert not try_lock(second, system=system)
         assert try_lock(other, system=system)
+
+
+def test_who_has_the_lock_may_delete_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "x.lock"
+    first = take_lock(path)
+    assert first is not None
+    assert take_lock(path) is None
+    first.close()
+    # Between the opening and the locking of the next, who had it before deletes it.
+    moments = [path.unlink, lambda: None]
+
+    def lock_late(file: BinaryIO, *, system: str) -> bool:
+        moments.pop(0)()
+        return try_lock(file, system=system)
+
+    monkeypatch.setattr(files, "try_lock", lock_late)
+    second = take_lock(path)
+    assert second is not None
+    with second:
+        assert moments == []
+        assert os.path.samestat(os.fstat(second.fileno()), path.stat())
+
+
+def test_a_lock_that_cannot_be_taken_leaves_no_file_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[BinaryIO] = []
+
+    def fail(file: BinaryIO, *, system: str) -> bool:
+        opened.append(file)
+        raise OSError("no locks here")
+
+    monkeypatch.setattr(files, "try_lock", fail)
+    with pytest.raises(OSError, match="no locks here"):
+        take_lock(tmp_path / "x.lock")
+    assert [file.closed for file in opened] == [True]
 
 
 def test_what_cannot_be_written_leaves_the_old(tmp_path: Path) -> None:
