@@ -1,8 +1,8 @@
 """One step after the other towards an answer, as a process that says how much memory each took.
 
-`_memory_steps.py WAY MODEL_FOLDER`, where WAY is `bare` (engine and tokenizer alone) or `serving` (what
-`foundry serve` imports, then the same). After each step it prints what was done, and waits for a line of
-input while the reader looks at its memory.
+`_memory_steps.py WAY MODEL_FOLDER`, where WAY is `bare` (engine and tokenizer alone), `serving` (what
+`foundry serve` imports, then the same) or `load` (the batched engine before and after many answers at once).
+After each step it prints what was done, and waits for a line of input while the reader looks at its memory.
 """
 
 # ruff: noqa: PLC0415 - when each thing is imported is what is measured
@@ -10,11 +10,20 @@ input while the reader looks at its memory.
 from __future__ import annotations
 
 import importlib
+import random
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from foundry_runtime.engine.api import Job
+    from foundry_runtime.engine.batched import BatchedEngine
 
 PROMPT_TOKENS = 512
 ANSWER_TOKENS = 32
+ROWS = 16
+ROUNDS = 4
 
 
 def done(step: str) -> None:
@@ -36,23 +45,57 @@ def main(way: str, folder: Path) -> None:
     done("+ the tokenizers library")
     tokenizer = Tokenizer.load(folder)
     done("+ the model's tokenizer")
-    from foundry_runtime.engine.genai.binding import load_library
-
+    importlib.import_module("numpy")
     done("+ numpy")
-    load_library()
-    done("+ onnxruntime and onnxruntime-genai")
-    from foundry_runtime.engine.api import Finished, Job, Sampling
-    from foundry_runtime.engine.genai.engine import GenaiEngine
+    importlib.import_module("onnxruntime")
+    done("+ onnxruntime")
+    from foundry_runtime.engine.api import Job, Sampling
+    from foundry_runtime.engine.batched import BatchedEngine
 
-    engine = GenaiEngine(folder)
+    engine = BatchedEngine(folder)
     done("+ the model")
     (ids,) = tokenizer.encode_pieces([" time" * PROMPT_TOKENS])
     assert len(ids) == PROMPT_TOKENS
-    engine.admit(Job(prompt=ids, max_tokens=ANSWER_TOKENS, sampling=Sampling(temperature=0)))
-    while not any(isinstance(event, Finished) for event in engine.step()):
-        pass
+    answer(engine, [Job(prompt=ids, max_tokens=ANSWER_TOKENS, sampling=Sampling(temperature=0))])
     done(f"+ a prompt of {PROMPT_TOKENS} tokens, answered")
 
 
+def answer(engine: BatchedEngine, jobs: Sequence[Job]) -> None:
+    """Have all jobs answered, to their ends."""
+    from foundry_runtime.engine.api import Finished
+
+    for job in jobs:
+        engine.admit(job)
+    left = len(jobs)
+    while left:
+        left -= sum(isinstance(event, Finished) for event in engine.step())
+
+
+def load(folder: Path) -> None:
+    from foundry_runtime.engine.api import Job, Sampling
+    from foundry_runtime.engine.batched import BatchedEngine
+    from foundry_runtime.platform import return_large_memory_at_once
+
+    return_large_memory_at_once()  # as `foundry serve` does
+    engine = BatchedEngine(folder)
+    drawn = random.Random(1)
+
+    def jobs(count: int) -> list[Job]:
+        prompts = ([drawn.randrange(100, 40_000) for _ in range(128)] for _ in range(count))
+        return [Job(prompt=one, max_tokens=256, sampling=Sampling(temperature=0)) for one in prompts]
+
+    answer(engine, jobs(1))
+    engine.forget_prefixes()
+    done("one answer, nothing kept")
+    for _ in range(ROUNDS):
+        answer(engine, jobs(ROWS))
+    done(f"{ROWS} answers at once, {ROUNDS} times; {engine.kept_tokens} tokens kept")
+    engine.forget_prefixes()
+    done("nothing kept again")
+
+
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))
+    if sys.argv[1] == "load":
+        load(Path(sys.argv[2]))
+    else:
+        main(sys.argv[1], Path(sys.argv[2]))

@@ -2,12 +2,14 @@
 
 Run: `python benchmarks/memory.py`; reads Linux's `/proc`. The resident set of `foundry serve`, fresh, after
 one prompt of 512 tokens and an answer of 32, on each loop; after five more of both; and step by step, in
-processes of their own, what the engine with its tokenizer takes alone and what serving adds. A megabyte is
-10**6 bytes. The exit status is 1 when the server is over the limit after its first answer.
+processes of their own, what the engine with its tokenizer takes alone and what serving adds; and what of many
+answers at once stays, with the keys and values that are kept of them and without. A megabyte is 10**6 bytes.
+The exit status is 1 when the server is over the limit after its first answer, or when more stays.
 """
 
 from __future__ import annotations
 
+import argparse
 import re
 import sys
 from pathlib import Path
@@ -25,11 +27,14 @@ from _common import (
     text_of_length,
     user,
 )
+from foundry_runtime.engine.batched.layout import read_layout
 
 LIMIT = 380.0
 PROMPT_TOKENS = 512
 ANSWER_TOKENS = 32
 RUNTIMES = ("asyncio", "trio")
+AFTER_LOAD = 1.1
+"""Of what was taken before, when nothing is kept any more."""
 WAYS = {"bare": "engine and tokenizer alone", "serving": "what foundry serve has, step by step"}
 
 
@@ -77,7 +82,32 @@ def main() -> int:
                 report.add(name, line.strip(), *memory(child.pid), "")
                 child.stdin.write("\n")
                 child.stdin.flush()
+    measure_load(report, options, folder.path)
     return report.finish(options.json)
+
+
+def measure_load(report: Report, options: argparse.Namespace, folder: Path) -> None:
+    """What stays of many answers at once: what is kept of them, and no more."""
+    name = "the batched engine alone"
+    token = read_layout(folder).bytes_per_token / 1e6
+    with process(options.home, str(HERE / "_memory_steps.py"), "load", str(folder)) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        before = 0.0
+        for line in child.stdout:
+            resident, anonymous = memory(child.pid)
+            kept = re.search(r"(\d+) tokens kept", line)
+            shown = ""
+            if kept is not None:
+                most = before * AFTER_LOAD + int(kept[1]) * token
+                shown = report.check(f"{name}, with what is kept", resident, most=most)
+            elif before:
+                shown = report.check(f"{name}, after many answers", resident, most=before * AFTER_LOAD)
+            else:
+                before = resident
+            report.add(name, line.strip(), resident, anonymous, shown)
+            child.stdin.write("\n")
+            child.stdin.flush()
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ All layers' keys and values lie in one array, so that tokens move between rows a
 from __future__ import annotations
 
 import math
+from mmap import PAGESIZE
 from typing import Final, TypeAlias, final
 
 import numpy as np
@@ -67,8 +68,9 @@ class RowMemory:
 
     def leave(self, row: int, tokens: int) -> None:
         """Give back what a row's first tokens took; what it holds is undefined afterwards."""
-        size = tokens * self._head_size * _FLOAT
         _, per_row, per_head = self._array.strides[:3]
+        # The last page, too, which is not full: there is nothing behind these tokens.
+        size = min(-(-tokens * self._head_size * _FLOAT // PAGESIZE) * PAGESIZE, per_head)
         for kind in range(self._kinds):
             for head in range(self._heads):
                 self._memory.give_back(kind * self._array.strides[0] + row * per_row + head * per_head, size)

@@ -97,3 +97,24 @@ def test_memory_follows_the_tokens_and_not_the_rows(layout: Layout) -> None:
     assert resident() - before < used * 0.3
     memory.close()
     slots.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="where the memory of a process is read off")
+def test_a_row_that_is_left_keeps_no_page_of_those_that_its_tokens_did_not_fill(layout: Layout) -> None:
+    memory = RowMemory(layout, 17, 128 * 1024)
+    before = resident()
+    for row in range(17):
+        memory.tokens(row, 0, 17)[:] = 1.0  # a page and a sixteenth
+    for row in range(17):
+        memory.leave(row, 17)
+    assert resident() - before < 300_000  # of 4 MB
+    memory.close()
+
+
+def test_to_leave_a_row_spares_its_neighbours(layout: Layout) -> None:
+    memory = RowMemory(layout, 3, 17)  # heads begin within pages
+    values = [fill(memory, row, 17) for row in range(3)]
+    memory.leave(1, 17)
+    for row in (0, 2):
+        assert (memory.tokens(row, 0, 17) == values[row]).all()
+    memory.close()
