@@ -1,7 +1,8 @@
 """One step after the other towards an answer, as a process that says how much memory each took.
 
 `_memory_steps.py WAY MODEL_FOLDER`, where WAY is `bare` (engine and tokenizer alone), `serving` (what
-`foundry serve` imports, then the same) or `load` (the batched engine before and after many answers at once).
+`foundry serve` imports, then the same), `load` (the batched engine before and after many answers at once), or
+`plain` and `guessing` (that engine after a short answer, without and with guessing of tokens).
 After each step it prints what was done, and waits for a line of input while the reader looks at its memory.
 """
 
@@ -94,8 +95,19 @@ def load(folder: Path) -> None:
     done("nothing kept again")
 
 
+def short(folder: Path, *, guessing: bool) -> None:
+    from foundry_runtime.engine.api import Job, Sampling
+    from foundry_runtime.engine.batched import BatchedEngine
+
+    engine = BatchedEngine(folder, speculate=guessing)
+    answer(engine, [Job(prompt=[100, 101, 102] * 20, max_tokens=32, sampling=Sampling(temperature=0))])
+    done("a short answer")
+
+
 if __name__ == "__main__":
     if sys.argv[1] == "load":
         load(Path(sys.argv[2]))
+    elif sys.argv[1] in ("plain", "guessing"):
+        short(Path(sys.argv[2]), guessing=sys.argv[1] == "guessing")
     else:
         main(sys.argv[1], Path(sys.argv[2]))

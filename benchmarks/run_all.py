@@ -17,7 +17,16 @@ from time import perf_counter
 from _common import HERE, model_options
 
 WITHOUT_MODEL = ("chunk_encoding", "sse_decode", "downloading")
-WITH_MODEL = ("memory", "unloading", "loop_stall", "sampling", "guidance", "stepping", "generation")
+WITH_MODEL = (
+    "memory",
+    "unloading",
+    "loop_stall",
+    "sampling",
+    "guidance",
+    "stepping",
+    "speculation",
+    "generation",
+)
 
 
 def run(name: str, options: list[str], results: Path) -> int:
