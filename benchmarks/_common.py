@@ -121,7 +121,7 @@ class Connection:
     def __init__(self, port: int) -> None:
         self._socket = socket.create_connection(("127.0.0.1", port))
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._port = port
+        self.port = port
 
     def close(self) -> None:
         self._socket.close()
@@ -129,7 +129,7 @@ class Connection:
     def chat(self, request: bytes, expect: Sequence[int] = (200,)) -> Reply:
         """Send a request's body and read the reply to its end."""
         head = (
-            f"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1:{self._port}\r\n"
+            f"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\n"
             f"Content-Type: application/json\r\nContent-Length: {len(request)}\r\n\r\n"
         )
         sent = perf_counter()

@@ -1,6 +1,6 @@
 """Draws a run of `serving.py`: tokens a second, and the time to the first token, against streams at once.
 
-Run: `python benchmarks/serving.py --json RUN.json`, then `python benchmarks/plot_serving.py RUN.json PLOT.svg`;
+Run: `python benchmarks/plot_serving.py RUN.json PLOT.svg`, with what `serving.py --json RUN.json` wrote;
 needs matplotlib. The same run gives the same file.
 """
 
@@ -17,6 +17,7 @@ import matplotlib as mpl
 
 mpl.use("svg")
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 
 DECODE, WHOLE = "decode tokens/s", "tokens/s end to end"
 FIRST, LAST = "first token p50 ms", "last ms"
@@ -36,7 +37,7 @@ def draw(rows: Mapping[str, Mapping[int, Mapping[str, object]]], about: Mapping[
     mpl.rcParams.update({"svg.hashsalt": "serving", "svg.fonttype": "none", "font.size": 9})
     figure, (left, right) = plt.subplots(1, 2, figsize=(8.4, 3.2), layout="constrained")
 
-    def line(axes: plt.Axes, who: str, column: str, label: str, style: str, scale: float = 1.0) -> None:
+    def line(axes: Axes, who: str, column: str, label: str, style: str, scale: float = 1.0) -> None:
         values = {count: row[column] for count, row in rows[who].items()}
         assert all(isinstance(value, float) for value in values.values()), f"{who} has no {column}"
         axes.plot(list(values), [float(str(value)) * scale for value in values.values()], style, label=label)

@@ -132,13 +132,14 @@ async def soak(
         (engine,) = engines
         with anyio.fail_after(10):  # what was given up last leaves the engine at its next step
             await until(engine._is_idle)
-        kept = engine.kept_tokens
+        # While the model is still here: what leaks must not hide behind what goes with it.
+        kept, resident = engine.kept_tokens, _resident()
         connections.cancel_scope.cancel()
     return Soaked(
         requests=requests,
         ways=plan.ways,
         seconds=time.monotonic() - began,
-        resident=(plan.resident[0], _resident()),
+        resident=(plan.resident[0], resident),
         kept_tokens=kept,
     )
 
