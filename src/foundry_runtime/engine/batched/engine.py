@@ -164,28 +164,35 @@ class BatchedEngine:
         sequence = self._rows.find(job)
         if sequence is not None:
             self._retire(sequence)
+            self._rest()
 
     def step(self) -> Sequence[EngineEvent]:
-        """One slice of prefill for the prompt that comes next, and one token for each running stream."""
+        """Some prefill for the prompts that come next, and one token for each running stream.
+
+        A prompt that ends while no stream waits for its next token ends the step: its first token leaves at
+        once.
+        """
         if self._closed:
             raise EngineLost("the engine is closed")
         if self._is_idle():
             return ()
         self._counters.steps += 1
         events: list[EngineEvent] = []
-        sequence = self._next_prompt()
-        if sequence is not None:
-            try:
-                self._prefill(sequence, events)
-            except Exception as error:  # noqa: BLE001 - what goes wrong in one job's prefill ends this job alone
-                self._fail(sequence, error, events)
-        if len(self._rows.decoding) == 1 and self._speculates:
-            self._decode_one(self._rows.decoding[0], events)
-        elif self._rows.decoding:
-            self._decode(events)
-        if self._is_idle():
-            return_freed_memory()
+        running = len(self._rows.decoding)
+        prefilled = self._prefill(running, events)
+        if running or not prefilled:
+            if len(self._rows.decoding) == 1 and self._speculates:
+                self._decode_one(self._rows.decoding[0], events)
+            elif self._rows.decoding:
+                self._decode(events)
+        self._rest()
         return events
+
+    def _rest(self) -> None:
+        """Give memory back, where nothing is left to do."""
+        if self._is_idle():
+            self._rows.shrink()
+            return_freed_memory()
 
     def _is_idle(self) -> bool:
         return not (self._waiting or self._rows.filling or self._rows.decoding)
@@ -217,14 +224,38 @@ class BatchedEngine:
             return candidate
         return self._schedule.first(filling.values())
 
-    def _prefill(self, sequence: Running, events: list[EngineEvent]) -> None:
+    def _prefill(self, running: int, events: list[EngineEvent]) -> bool:
+        """Compute a slice of the prompt that comes next, and further prompts that end within the step's time.
+
+        Args:
+            running: How many streams wait for their next token.
+
+        Returns:
+            Whether anything was computed.
+        """
+        started, prefilled = self._clock(), False
+        while (sequence := self._next_prompt()) is not None:
+            spent = self._clock() - started
+            if prefilled and not self._schedule.has_time(sequence.remaining, running=running, spent=spent):
+                break
+            prefilled = True
+            try:
+                self._compute(sequence, running, events)
+            except Exception as error:  # noqa: BLE001 - what goes wrong in one job's prefill ends this job alone
+                self._fail(sequence, error, events)
+            if sequence.row >= 0 and sequence.remaining:
+                break
+        return prefilled
+
+    def _compute(self, sequence: Running, running: int, events: list[EngineEvent]) -> None:
+        """Compute a slice of a prompt, and choose what follows it where that was the last."""
         if not sequence.started:
             sequence.started = True
             events.append(Started(job=sequence.job, cached_tokens=sequence.computed))
             if not takes_the_likeliest(sequence.job):
                 sequence.chooser = Chooser(sequence.job)
         begin = sequence.computed
-        size = self._schedule.slice(sequence.remaining, running=len(self._rows.decoding))
+        size = self._schedule.slice(sequence.remaining, running=running)
         started = self._clock()
         logits = self._model.compute(sequence.row, sequence.tokens[begin : begin + size], begin)
         self._schedule.prefilled(size, self._clock() - started)
@@ -251,7 +282,8 @@ class BatchedEngine:
         # Of all rows before any leaves: what moves then must take its newest token along.
         for sequence in rows:
             sequence.computed += 1
-        for sequence, its_logits in zip(rows, logits, strict=True):
+        # From the last row on: where several end together, none of them moves to the row of another.
+        for sequence, its_logits in zip(reversed(rows), reversed(logits), strict=True):
             self._choose(sequence, its_logits, events)
 
     def _decode_one(self, sequence: Running, events: list[EngineEvent]) -> None:

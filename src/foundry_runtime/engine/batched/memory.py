@@ -2,7 +2,7 @@
 
 Knows: how both lie in memory, how tokens are copied between them, and that memory is taken for tokens, not
 for rows: address space is reserved for every row's whole length, pages come as they are written, and go back
-when a row or slot is left.
+when a row or slot is left. Some stay for the next row: to get a page costs five times what filling it does.
 Refuses to know: what the numbers mean, who a row belongs to, and which blocks are kept.
 
 All layers' keys and values lie in one array, so that tokens move between rows and slots by one copy.
@@ -11,6 +11,7 @@ All layers' keys and values lie in one array, so that tokens move between rows a
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from mmap import PAGESIZE
 from typing import Final, TypeAlias, final
 
@@ -24,6 +25,10 @@ __all__ = ["RowMemory", "SlotMemory"]
 
 _Floats: TypeAlias = npt.NDArray[np.float32]
 _FLOAT: Final = 4
+_WARM: Final = 4096
+"""Tokens in rows that were left, whose memory stays while jobs run."""
+_WARM_IDLE: Final = 1024
+"""The same, when none does: a conversation's next turn."""
 
 
 @final
@@ -48,6 +53,8 @@ class RowMemory:
         self._memory = LazyMemory(math.prod(shape) * _FLOAT)
         self._array: _Floats = np.frombuffer(self._memory.buffer, dtype=np.float32).reshape(shape)
         self._base = self._array.ctypes.data
+        self._warm = [0] * rows
+        """For how many tokens each row had memory when it was left last."""
 
     def address(self, kind: int, row: int) -> int:
         """Where a row's keys (even kinds) or values (odd ones) of a layer begin; the next rows follow."""
@@ -67,13 +74,39 @@ class RowMemory:
         self.leave(source, tokens)
 
     def leave(self, row: int, tokens: int) -> None:
-        """Give back what a row's first tokens took; what it holds is undefined afterwards."""
+        """Say that a row's first tokens are needed no more; what it holds is undefined afterwards.
+
+        Their memory goes back but for what may stay for the next one.
+        """
+        touched = max(tokens, self._warm[row])
+        self._warm[row] = 0
+        stays = min(touched, max(_WARM - sum(self._warm), 0))
+        self._give_back(row, stays, touched)
+        self._warm[row] = stays
+
+    def shrink(self, rows: Iterable[int], warm: int = _WARM_IDLE) -> None:
+        """Give back what stayed of rows that were left, for times when nothing runs.
+
+        Args:
+            rows: All that are not in use.
+            warm: For how many tokens there may be memory still.
+        """
+        for row in rows:
+            tokens, stays = self._warm[row], min(self._warm[row], warm)
+            if stays < tokens:
+                self._give_back(row, stays, tokens)
+            self._warm[row] = stays
+            warm -= stays
+
+    def _give_back(self, row: int, begin: int, end: int) -> None:
         _, per_row, per_head = self._array.strides[:3]
+        token = self._head_size * _FLOAT
         # The last page, too, which is not full: there is nothing behind these tokens.
-        size = min(-(-tokens * self._head_size * _FLOAT // PAGESIZE) * PAGESIZE, per_head)
+        last = min(-(-end * token // PAGESIZE) * PAGESIZE, per_head)
         for kind in range(self._kinds):
             for head in range(self._heads):
-                self._memory.give_back(kind * self._array.strides[0] + row * per_row + head * per_head, size)
+                address = kind * self._array.strides[0] + row * per_row + head * per_head
+                self._memory.give_back(address + begin * token, last - begin * token)
 
     def close(self) -> None:
         """Give everything back. No address is valid afterwards."""

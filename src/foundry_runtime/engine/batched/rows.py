@@ -11,7 +11,6 @@ that were written token by token, while an answer was generated, are not, nor is
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Final, final
 
 from attrs import define, field
@@ -82,7 +81,7 @@ class Rows:
 
     def __init__(self, layout: Layout, memory: RowMemory, *, kept: int) -> None:
         self._memory = memory
-        self._free = deque(range(memory.rows))
+        self._free = list(range(memory.rows))
         self._index = PrefixIndex(kept // _BLOCK, length=_BLOCK)
         self._slots = SlotMemory(layout, kept // _BLOCK, _BLOCK)
         self.filling: dict[Job, Running] = {}
@@ -110,8 +109,11 @@ class Rows:
         return self.filling.get(job) or next((one for one in self.decoding if one.job is job), None)
 
     def begin(self, one: Running) -> None:
-        """Give a job a row, and what is kept of its prompt's beginning."""
-        one.row = self._free.popleft()
+        """Give a job a row, and what is kept of its prompt's beginning.
+
+        It is the first that is free: the one that it joins the others in, if nothing changes meanwhile.
+        """
+        one.row = self._first_free()
         self.filling[one.job] = one
         path = self._index.match(one.tokens, most=one.prompt_length - _FRESH)
         for number, block in enumerate(path):
@@ -158,7 +160,7 @@ class Rows:
         if one.row != target:
             for other in self.filling.values():
                 if other.row == target:
-                    self._move(other, self._free.popleft())
+                    self._move(other, self._first_free())
             self._free.remove(target)
             self._move(one, target)
         del self.filling[one.job]
@@ -178,6 +180,11 @@ class Rows:
         self.decoding[row] = last
         self._move(last, row)
 
+    def _first_free(self) -> int:
+        row = min(self._free)
+        self._free.remove(row)
+        return row
+
     def _move(self, one: Running, row: int) -> None:
         self._memory.move(one.row, row, one.computed)
         self._free.append(one.row)
@@ -189,6 +196,11 @@ class Rows:
             one.kept, one.kept_tokens = None, -1
         self._index.clear()
         self._slots.leave_all()
+        self._memory.shrink(self._free, 0)
+
+    def shrink(self) -> None:
+        """Give back most of what ended jobs had; for times when nothing runs."""
+        self._memory.shrink(sorted(self._free))
 
     def close(self) -> None:
         """Forget all jobs, and give the kept blocks' memory back."""

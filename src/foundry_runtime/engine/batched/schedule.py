@@ -9,9 +9,10 @@ as work, so that nothing starves: a prompt of w seconds is passed only by what a
 after it. Within a burst this is the shortest remaining time first, which makes the mean time to first token
 least; and since a prompt that is being computed only comes nearer, it is never put off for an equal one.
 
-Amount: a step's slice of prefill takes as long as a cancelled job may wait (`alone`) when no stream runs;
-otherwise what `beside` leaves after one decode of all running streams: that sum is the gap between their
-tokens while prompts are computed.
+Amount: a step's prefill takes as long as a cancelled job may wait (`alone`) when no stream runs; otherwise
+what `beside` leaves after one decode of all running streams: that sum is the gap between their tokens while
+prompts are computed. It is one slice; what is left of the time goes to further prompts that end within it, so
+that short ones, or those whose beginning is kept, do not each wait for a decode of all the others.
 """
 
 from __future__ import annotations
@@ -72,8 +73,21 @@ class Schedule:
             remaining: Tokens that are not computed; those that are end at a multiple of 16.
             running: How many streams wait for their next token meanwhile.
         """
-        seconds = self._beside - self._decode if running else self._alone
-        return slice_length(remaining, max(seconds, 0.0) * self._speed.tokens_per_second)
+        return slice_length(remaining, self._allowed(running) * self._speed.tokens_per_second)
+
+    def has_time(self, remaining: int, *, running: int, spent: float) -> bool:
+        """Whether all that remains of a further prompt can be computed in a step that has computed one.
+
+        Args:
+            remaining: Tokens that are not computed.
+            running: How many streams wait for their next token meanwhile.
+            spent: Seconds that the step has taken.
+        """
+        return self.seconds(remaining) <= self._allowed(running) - spent
+
+    def _allowed(self, running: int) -> float:
+        """Seconds for the prompts of a step."""
+        return max(self._beside - self._decode, 0.0) if running else self._alone
 
     def seconds(self, tokens: int) -> float:
         """How long so many tokens of prompts will take with nothing beside them."""

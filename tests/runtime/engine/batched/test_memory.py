@@ -91,6 +91,7 @@ def test_memory_follows_the_tokens_and_not_the_rows(layout: Layout) -> None:
     assert resident() - before < used * 1.3
     for row in range(17):
         memory.leave(row, 256)
+    memory.shrink(range(17), 0)
     for slot in range(64):
         slots[slot][:] = 1.0
     slots.leave_all()
@@ -107,7 +108,28 @@ def test_a_row_that_is_left_keeps_no_page_of_those_that_its_tokens_did_not_fill(
         memory.tokens(row, 0, 17)[:] = 1.0  # a page and a sixteenth
     for row in range(17):
         memory.leave(row, 17)
+    memory.shrink(range(17), 0)
     assert resident() - before < 300_000  # of 4 MB
+    memory.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="where the memory of a process is read off")
+def test_of_rows_that_were_left_some_memory_stays_and_of_rows_in_use_all(layout: Layout) -> None:
+    memory = RowMemory(layout, 17, 128 * 1024)
+    before = resident()
+    for row in range(17):
+        memory.tokens(row, 0, 512)[:] = row
+    for row in range(16):
+        memory.leave(row, 512)
+    token = layout.bytes_per_token
+    assert (4096 + 512) * token <= resident() - before < (4096 + 600) * token
+    memory.shrink(range(16))
+    assert (1024 + 512) * token <= resident() - before < (1024 + 600) * token
+    # What stayed is known, also when the row had fewer tokens since.
+    memory.leave(0, 16)
+    memory.shrink(range(16), 0)
+    assert 512 * token <= resident() - before < 600 * token
+    assert (memory.tokens(16, 0, 512) == 16).all()
     memory.close()
 
 

@@ -112,3 +112,12 @@ def test_one_disturbed_step_does_not_decide_the_next() -> None:
     for _ in range(20):
         made.prefilled(16, 1.0)
     assert made.slice(1000, running=0) == 16
+
+
+def test_a_further_prompt_is_computed_in_the_same_step_if_it_ends_in_time() -> None:
+    made = schedule(speed=1000, decode=0.02, beside=0.12, alone=0.1)
+    assert made.has_time(40, running=0, spent=0.05)
+    assert not made.has_time(60, running=0, spent=0.05)
+    assert made.has_time(60, running=3, spent=0.03)
+    assert not made.has_time(80, running=3, spent=0.03)
+    assert not schedule(decode=0.5).has_time(1, running=1, spent=0.0)
