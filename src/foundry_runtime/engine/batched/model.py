@@ -12,6 +12,7 @@ from typing import Any, Final, Literal, TypeAlias, final
 
 import numpy as np
 import numpy.typing as npt
+from attrs import define
 
 from foundry_runtime.engine.api import ModelLoadError
 from foundry_runtime.engine.batched.layout import Layout, NotBatchable
@@ -27,6 +28,17 @@ POSITIONS_INPUT: Final = "logit_positions"
 """An input that a rewritten graph has: int64, which of the computed positions have logits, from 0 on."""
 _TOLERANCE: Final = 0.1
 """Of the logits' range: more than 8-bit rounding makes, less than keys and values in the wrong place do."""
+
+
+@define(eq=False)
+class _Bound:
+    """A binding of some rows, and what else is bound in it."""
+
+    binding: Any
+    shape: tuple[int, int] = (0, 0)
+    """How many tokens of each row, and behind how many of them there are logits."""
+    logits: _Floats | None = None
+    """Where these come to, if that can serve again."""
 
 
 @final
@@ -60,9 +72,12 @@ class BatchedModel:
         self._session: Any = open_session(layout.path, threads=threads, arena=True, rewritten=rewritten)
         self._check_shapes()
         self.memory = memory
-        self._bindings: dict[tuple[int, int], Any] = {}
+        self._bindings: dict[tuple[int, int], _Bound] = {}
         self._ids: _Ids = np.empty(memory.length, dtype=np.int64)
         self._mask: _Ids = np.empty(memory.rows * memory.length, dtype=np.int64)
+        self._mask_address: int = self._mask.ctypes.data
+        self._ones: _Ids = np.ones(memory.length, dtype=np.int64)
+        self._ones_address: int = self._ones.ctypes.data
         self._positions = np.arange(memory.length, dtype=np.int64)
         self._logits: _Floats = np.empty((memory.rows, 1, vocabulary), dtype=np.float32)
         try:
@@ -89,7 +104,7 @@ class BatchedModel:
         """
         count = len(ids)
         self._ids[:count] = ids
-        logits: _Floats = self._run(row, 1, count, np.array([computed + count]))[0, 0]
+        logits: _Floats = self._run(row, count, [computed + count])[0, 0]
         return logits
 
     def decode(self, ids: Sequence[int], lengths: Sequence[int]) -> _Floats:
@@ -103,7 +118,7 @@ class BatchedModel:
             The logits behind each: (rows, vocabulary); valid until the next call.
         """
         self._ids[: len(ids)] = ids
-        return self._run(0, len(ids), 1, np.array(lengths))[:, 0]
+        return self._run(0, 1, lengths)[:, 0]
 
     def check(self, row: int, ids: Sequence[int], computed: int) -> _Floats:
         """Compute further tokens of one row, for the logits behind each of them.
@@ -118,7 +133,7 @@ class BatchedModel:
         """
         count = len(ids)
         self._ids[:count] = ids
-        logits: _Floats = self._run(row, 1, count, np.array([computed + count]), every=True)[0]
+        logits: _Floats = self._run(row, count, [computed + count], every=True)[0]
         return logits
 
     def close(self) -> None:
@@ -127,34 +142,43 @@ class BatchedModel:
         self._session = None
         self.memory.close()
 
-    def _run(
-        self, row: int, rows: int, count: int, lengths: npt.NDArray[np.int64], *, every: bool = False
-    ) -> _Floats:
-        """Compute `count` tokens in each of these rows.
+    def _run(self, row: int, count: int, lengths: Sequence[int], *, every: bool = False) -> _Floats:
+        """Compute `count` tokens in each row from this one on; the lengths are with them.
 
         Returns:
             The logits behind the last token of each, or behind every one: (rows, 1 or count, vocabulary).
         """
-        total = int(lengths.max())
-        mask = self._mask[: rows * total].reshape(rows, total)
-        np.copyto(mask, self._positions[:total] < lengths[:, None])
-        layout, binding = self._layout, self._binding(row, rows)
-        binding.bind_input(layout.input_ids, "cpu", 0, np.int64, [rows, count], self._ids.ctypes.data)
-        binding.bind_input(layout.attention_mask, "cpu", 0, np.int64, [rows, total], mask.ctypes.data)
+        layout, rows, total = self._layout, len(lengths), max(lengths)
+        bound = self._bound(row, rows)
+        binding = bound.binding
+        # What a pass leaves of the cache makes each step of Python slow: a single row's mask is there.
+        mask = self._ones_address if rows == 1 else self._write_mask(lengths, total)
+        binding.bind_input(layout.attention_mask, "cpu", 0, np.int64, [rows, total], mask)
         given = count if every or self._gives == "all" else 1
-        if self._gives == "wanted":
-            wanted = self._positions[:count] if every else self._positions[count - 1 : count]
-            binding.bind_input(POSITIONS_INPUT, "cpu", 0, np.int64, [given], wanted.ctypes.data)
-        shape = (rows, given, self._vocabulary)
-        logits = self._logits[:rows] if given == 1 else np.empty(shape, dtype=np.float32)
-        binding.bind_output(layout.logits, "cpu", 0, np.float32, list(shape), logits.ctypes.data)
+        logits = bound.logits
+        if logits is None or bound.shape != (count, given):
+            binding.bind_input(layout.input_ids, "cpu", 0, np.int64, [rows, count], self._ids.ctypes.data)
+            shape = (rows, given, self._vocabulary)
+            logits = self._logits[:rows] if given == 1 else np.empty(shape, dtype=np.float32)
+            binding.bind_output(layout.logits, "cpu", 0, np.float32, list(shape), logits.ctypes.data)
+            if self._gives == "wanted":
+                wanted = self._positions[count - given : count]
+                binding.bind_input(POSITIONS_INPUT, "cpu", 0, np.int64, [given], wanted.ctypes.data)
+            # What is large is not held until these rows are next computed.
+            bound.shape, bound.logits = (count, given), logits if given == 1 else None
         self._session.run_with_iobinding(binding)
         return logits if every else logits[:, -1:]
 
-    def _binding(self, row: int, rows: int) -> Any:
+    def _write_mask(self, lengths: Sequence[int], total: int) -> int:
+        """Which tokens each row has, as (rows, total); gives its address."""
+        mask = self._mask[: len(lengths) * total].reshape(len(lengths), total)
+        np.copyto(mask, self._positions[:total] < np.array(lengths)[:, None])
+        return self._mask_address
+
+    def _bound(self, row: int, rows: int) -> _Bound:
         """The binding of these rows' keys and values: to make one takes half a millisecond, so it is kept."""
-        binding = self._bindings.get((row, rows))
-        if binding is None:
+        bound = self._bindings.get((row, rows))
+        if bound is None:
             binding = self._session.io_binding()
             shape = self.memory.shape(rows)
             for layer in range(self._layout.layers):
@@ -164,8 +188,8 @@ class BatchedModel:
                     binding.bind_output(
                         self._layout.present[layer][kind], "cpu", 0, np.float32, shape, address
                     )
-            self._bindings[row, rows] = binding
-        return binding
+            bound = self._bindings[row, rows] = _Bound(binding)
+        return bound
 
     def _check_shapes(self) -> None:
         """Hold the graph's inputs and outputs against what `genai_config.json` says of them."""
