@@ -30,7 +30,7 @@ LEAST = {1: 0.95, 4: 1.8, 8: 2.5, 16: 3.5}
 """Of the bare loop's tokens a second, while so many streams run."""
 RUNS = 5
 TOKENS = 256
-SHORT, LONG, LONGEST = 75, 560, 1000
+SHORT, LONG, LONGEST = 75, 745, 1300
 """Words of a question: prompts of about 128, 800 and 1,400 tokens."""
 BARE = "bare loop"
 WORDS = (
