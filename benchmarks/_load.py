@@ -45,8 +45,8 @@ class Chat:
 
     @property
     def first(self) -> float:
-        """Seconds from the request to the first text."""
-        return self.times[0] - self.sent
+        """Seconds from the request to the first text; to the end of an answer without any."""
+        return (self.times[0] if self.times else self.end) - self.sent
 
     @property
     def gaps(self) -> list[float]:
