@@ -20,11 +20,20 @@ import anyio
 from anyio.abc import TaskGroup
 from attrs import frozen
 
-from foundry_proto.events import Failure, Head, Request, Response, StreamEnd
+from foundry_proto.events import Failure, Head, Request
 from foundry_proto.exchange import Answer, Gate
 from foundry_proto.operations import Operations
 
-__all__ = ["Application", "Handler", "Hangup", "Lifespan", "Send", "WorkLimits", "is_local"]
+__all__ = [
+    "Application",
+    "Carrier",
+    "Handler",
+    "Hangup",
+    "Lifespan",
+    "Send",
+    "WorkLimits",
+    "is_local",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +66,24 @@ class WorkLimits:
     """For one request; a row that says `timeless`, as a download's, is not held to it."""
 
 
+class Carrier(Protocol):
+    """What brings a request and takes its answer: a connection, an ASGI server, a WebSocket."""
+
+    @property
+    def answered(self) -> bool:
+        """Whether the whole answer was sent."""
+
+    async def send(self, *events: Answer) -> None:
+        """Send a part of the answer; see `Send`, which a handler gets this as."""
+
+    async def is_gone(self) -> bool:
+        """Wait until the client hangs up; false when that can no longer be told.
+
+        Awaited, and cancelled, only while the answer of a `long` operation is made.
+        """
+        ...
+
+
 Handler = Callable[[ContextT, Request[Any], Send], Awaitable[None]]
 """Serves one request of one operation."""
 
@@ -64,7 +91,6 @@ Lifespan = Callable[[TaskGroup], AbstractAsyncContextManager[ContextT]]
 """Makes what handlers share. The task group is for all that outlives a request; the end cancels it."""
 
 
-_LAST: Final = (Response, StreamEnd, Failure)
 _NOT_RUNNING: Final = Failure(status=503, message="the server is not running", type="server_error")
 _NOT_LOCAL: Final = Failure(
     status=403,
@@ -155,8 +181,8 @@ class Application(Generic[ContextT]):
             return _NOT_LOCAL
         return None
 
-    async def handle(self, request: Request[Any], send: Send) -> None:
-        """Serve one request to its end.
+    async def handle(self, request: Request[Any], carrier: Carrier) -> None:
+        """Serve one request to its end, or for as long as somebody waits for it.
 
         A handler's exception becomes a 500, or the end of the stream, whose text tells nothing of the inside;
         the log tells all.
@@ -164,31 +190,46 @@ class Application(Generic[ContextT]):
         Raises:
             Hangup: The client is gone.
         """
+        if not request.head.operation.long:
+            await self._handle(request, carrier)
+            return
+        gone = False
+
+        async def watch() -> None:
+            nonlocal gone
+            if await carrier.is_gone():
+                gone = True
+                task_group.cancel_scope.cancel()
+
+        async with anyio.create_task_group() as task_group:
+            task_group.start_soon(watch)
+            try:
+                await self._handle(request, carrier)
+            except Hangup:
+                gone = True
+            task_group.cancel_scope.cancel()
+        if gone:
+            raise Hangup
+
+    async def _handle(self, request: Request[Any], carrier: Carrier) -> None:
         name = request.head.operation.name
-        answered = False
-
-        async def watched_send(*events: Answer) -> None:
-            nonlocal answered
-            await send(*events)
-            answered = answered or any(isinstance(event, _LAST) for event in events)
-
         if not self._running:
-            await send(_NOT_RUNNING)
+            await carrier.send(_NOT_RUNNING)
             return
         try:
             if request.head.operation.long:
-                await self._work_on(request, watched_send)
+                await self._work_on(request, carrier.send)
             else:
-                await self._handlers[name](self._running[0], request, watched_send)
+                await self._handlers[name](self._running[0], request, carrier.send)
         except Hangup:
             raise
         except Exception:
             logger.exception("%s failed", name)
         else:
-            if not answered:
+            if not carrier.answered:
                 logger.error("%s ended without a whole answer", name)
-        if not answered:
-            await send(_FAILED)
+        if not carrier.answered:
+            await carrier.send(_FAILED)
 
     async def _work_on(self, request: Request[Any], send: Send) -> None:
         """Serve a request that may take long, if there is room for it, and as long as it may take."""

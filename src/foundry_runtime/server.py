@@ -4,7 +4,7 @@ Knows: which phase of a connection is given how long, that a client which hangs 
 it, and how to stop without cutting answers.
 Refuses to know: HTTP (the connection object), what answers are (the application), sockets (the transport).
 
-Two functions touch the connection object: `_next_event` brings bytes in, `_send` takes bytes out. A watcher
+Two functions touch the connection object: `_next_event` brings bytes in, `send` takes bytes out. A watcher
 reads only while a `long` operation runs; what it reads it feeds to the same object, so no byte is lost.
 """
 
@@ -32,7 +32,7 @@ from foundry_runtime.application import Application, Hangup
 from foundry_runtime.crowd import Crowd, CrowdLimits
 from foundry_runtime.transport import Listener, Transport, TransportBroken, TransportClosed
 
-__all__ = ["TimeOuts", "serve", "serve_connection"]
+__all__ = ["LARGE_BODY", "TimeOuts", "request_timed_out", "serve", "serve_connection"]
 
 logger = logging.getLogger(__name__)
 
@@ -76,9 +76,15 @@ class _StandardHeaders:
 _SERVER: Final = b"foundry-proto/" + __version__.encode()
 _standard_headers: Final = _StandardHeaders()
 _NO_WEBSOCKET: Final = Failure(status=501, message="this server opens no WebSockets", type="server_error")
-_LARGE_BODY: Final = 64 * 1024
+LARGE_BODY: Final = 64 * 1024
 """Bytes of input from which on it is read in a thread; to hand it over takes 0.1 ms."""
 _LOST: Final = (TransportBroken, TransportClosed, TimeoutError)
+
+
+def request_timed_out(part: str, seconds: float) -> Failure:
+    """What a client is told whose request's head or body did not come in time."""
+    message = f"expected the request's whole {part} within {seconds:g} seconds"
+    return Failure(status=408, message=message, code="request_timeout")
 
 
 async def serve_connection(
@@ -122,6 +128,7 @@ class _Served:
             client=self._transport.peer,
             gate=self._application.gate,
         )
+        self._transport.send_patience = self._time_outs.write
 
     def stop(self) -> None:
         """End the connection as soon as no answer is under way."""
@@ -152,9 +159,9 @@ class _Served:
             case Request():
                 await self._respond(event)
             case Upgrade():
-                await self._send(_NO_WEBSOCKET)
+                await self.send(_NO_WEBSOCKET)
             case Failure() | Response():
-                await self._send(event)
+                await self.send(event)
             case Disconnected() | None:
                 return False
         return True
@@ -165,10 +172,12 @@ class _Served:
         """Bring bytes in until they mean something; `None` when the connection closes."""
         while True:
             try:
-                event = await self._interpret()
+                event = self._connection.next_event() if self._is_small else await self._interpret()
             except RemoteProtocolError as error:
                 return error.failure
             if event is not NEED_DATA:
+                if not isinstance(event, Head):
+                    self._taken = 0
                 return event
             phase = self._connection.phase
             if phase is Phase.CLOSING:
@@ -185,21 +194,20 @@ class _Served:
                 return None
             self._take(data)
 
+    @property
+    def _is_small(self) -> bool:
+        """Whether what the bytes mean is told in no time."""
+        return self._taken < LARGE_BODY or self._connection.phase is not Phase.BODY
+
     async def _interpret(
         self,
     ) -> Head | Request[Any] | Upgrade | Failure | Response[None] | Disconnected | NeedData:
-        """Ask the connection what the bytes mean: in a thread when they may mean a large body.
+        """Ask the connection what the bytes of a large body mean, in a thread.
 
         To parse and to check 1 MB of dense JSON takes 100 ms, in which the loop would do nothing else.
         """
-        if self._connection.phase is not Phase.BODY or self._taken < _LARGE_BODY:
-            event = self._connection.next_event()
-        else:
-            # Nobody else touches the connection meanwhile, for a thread's work cannot be cancelled.
-            event = await anyio.to_thread.run_sync(self._connection.next_event)
-        if not isinstance(event, Head) and event is not NEED_DATA:
-            self._taken = 0
-        return event
+        # Nobody else touches the connection meanwhile, for a thread's work cannot be cancelled.
+        return await anyio.to_thread.run_sync(self._connection.next_event)
 
     def _take(self, data: bytes) -> None:
         self._taken += len(data)
@@ -209,63 +217,54 @@ class _Served:
             self._connection.receive_eof()
 
     async def _time_out(self, phase: Phase) -> None:
-        seconds = self._time_outs.of(phase)
-        message = f"expected the request's whole {phase.value} within {seconds:g} seconds"
-        failure = Failure(status=408, message=message, code="request_timeout")
+        failure = request_timed_out(phase.value, self._time_outs.of(phase))
         for write in self._connection.give_up(failure):
             await self._write(write.data)
 
-    async def _send(self, *events: Answer) -> None:
+    @property
+    def answered(self) -> bool:
+        """Whether the request that was read last has its whole answer."""
+        return self._connection.phase is not Phase.RESPONDING
+
+    async def send(self, *events: Answer) -> None:
         """Take an answer's bytes out."""
+        if len(events) == 1 and (data := self._connection.send_item(events[0])) is not None:
+            await self._write(data)  # Nearly always: a token of a chat.
+            return
         for write in self._connection.send(*events):
             if write.after:
                 await anyio.sleep(write.after)
             await self._write(write.data)
 
     async def _write(self, data: bytes) -> None:
-        self._timed = None
-        self._transport.deadline = anyio.current_time() + self._time_outs.write
+        if self._timed is not None:  # What was waited for has come, or is no longer waited for.
+            self._timed = self._transport.deadline = None
         try:
             await self._transport.send(data)
         except _LOST as error:
             raise Hangup from error
-        finally:
-            self._transport.deadline = None
 
     async def _decide(self, head: Head) -> None:
         if (failure := self._application.check(head)) is not None:
-            await self._send(failure)
+            await self.send(failure)
         elif data := self._connection.accept_body():
             await self._write(data)
 
     async def _respond(self, request: Request[Any]) -> None:
-        self._transport.deadline = None
-        self._timed = None
-        if not request.head.operation.long:
-            await self._application.handle(request, self._send)
-            return
-        hung_up: Hangup | None = None
-        async with anyio.create_task_group() as task_group:
-            task_group.start_soon(self._watch, task_group.cancel_scope)
-            try:
-                await self._application.handle(request, self._send)
-            except Hangup as error:
-                hung_up = error
-            task_group.cancel_scope.cancel()
-        if hung_up is not None or self._connection.phase is Phase.RESPONDING:
-            raise Hangup
+        self._timed = self._transport.deadline = None
+        await self._application.handle(request, self)
 
-    async def _watch(self, work: anyio.CancelScope) -> None:
+    async def is_gone(self) -> bool:
         """Read while an answer is made, so that a hang-up is noticed and ends the work."""
         connection = self._connection
         try:
             while connection.phase is Phase.RESPONDING and connection.wants_data:
                 self._take(await self._transport.receive())
                 if self._nobody_waits():
-                    work.cancel()
-                    return
+                    return True
         except _LOST:
-            work.cancel()
+            return True
+        return False
 
     def _nobody_waits(self) -> bool:
         """Whether the answer's reader is gone; what comes behind a whole answer is the next request."""

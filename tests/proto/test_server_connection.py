@@ -150,7 +150,7 @@ def test_a_stream_to_http_1_0_is_not_chunked() -> None:
     driver = served([request], StreamItem(value=Widget(name="a")), StreamEnd())
     head, _, body = driver.output.partition(b"\r\n\r\n")
     assert b"chunked" not in head
-    assert b"Connection: close" in head
+    assert b"connection: close" in head
     assert body == b'{"name":"a"}\nend\n'
 
 
@@ -166,7 +166,7 @@ def test_a_stream_to_http_1_1_is_chunked_piece_by_piece() -> None:
 
 EXPECTING = COPY.replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n")
 EXPECTING_HEAD, EXPECTING_BODY = EXPECTING[:-12], EXPECTING[-12:]
-CONTINUE = b"HTTP/1.1 100 \r\n\r\n"
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 def test_a_client_that_waits_for_100_is_told_to_go_on() -> None:

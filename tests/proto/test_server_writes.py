@@ -159,7 +159,9 @@ def test_a_servers_own_header_that_cannot_be_sent_is_misuse() -> None:
     connection = ServerConnection(FAKES, headers=lambda: ((b"server", b"a\nb"),))
     connection.receive_data(GET)
     connection.next_event()
-    with pytest.raises(LocalProtocolError, match=r"^cannot send: illegal header value b'a\\nb'$"):
+    with pytest.raises(
+        LocalProtocolError, match=r"^cannot send the header b'server' with the value b'a\\nb'$"
+    ):
         connection.send(OK)
 
 

@@ -12,20 +12,19 @@ import h11
 __all__ = ["feed", "in_words"]
 
 
-def feed(http: h11.Connection, source: bytearray, limit: int, most: int | None = None) -> bytes:
+def feed(http: h11.Connection, source: bytearray, limit: int) -> bytes:
     """Move bytes to h11, which has just asked for them: never so many that its limit could be overstepped.
 
     Args:
         http: The connection, with `limit` as its `max_incomplete_event_size`.
         source: Where the bytes are taken from, not empty.
         limit: Most bytes of an unfinished part.
-        most: Most bytes to move.
 
     Returns:
         What was moved.
     """
     room = limit + 1 - len(http.trailing_data[0])
-    part = bytes(source[: room if most is None else min(room, most)])
+    part = bytes(source[:room])
     del source[: len(part)]
     http.receive_data(part)
     return part

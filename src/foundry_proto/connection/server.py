@@ -1,7 +1,8 @@
 """HTTP/1.1 around a server's exchanges: one after the other on one connection.
 
-Knows: framing (h11's), what a strict server refuses that h11 lets pass, keep-alive, pipelining, how much
-input may wait, and when an answer must be the connection's last.
+Knows: framing (h11's of heads and chunked bodies that come in; of answers its own, which take a fraction of
+the time), what a strict server refuses that h11 lets pass, keep-alive, pipelining, how much input may wait,
+and when an answer must be the connection's last.
 Refuses to know: what a request means (`exchange/`), time (a driver arms time-outs by `phase`), who talks.
 
 The laws:
@@ -25,6 +26,7 @@ from typing import Any, Final, assert_never, cast
 import h11
 from attrs import define, field, frozen
 
+from foundry_proto._headers import check_headers
 from foundry_proto.connection._h11 import feed, in_words
 from foundry_proto.errors import LocalProtocolError, RemoteProtocolError
 from foundry_proto.events import Disconnected, Failure, Head, Headers, Request, Response, Upgrade, header
@@ -92,6 +94,12 @@ _FORBIDDEN_NAMES: Final[Mapping[bytes, str]] = {
 _HEAD_END: Final = b"\r\n\r\n"
 # A name or an IPv4 address, or an address in brackets, and a port; also nothing (RFC 3986, section 3.2.2).
 _HOST: Final = re.compile(rb"(?:[\w.~!$&'()*+,;=%-]*|\[[\w.:~%]+\])(?::[0-9]*)?", re.ASCII)
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+_STATUS_LINES: Final = {
+    status: b"HTTP/1.1 %d %b\r\n" % (status, status_phrase(status).encode()) for status in range(200, 600)
+}
+_NO_BODY: Final = (204, 304)
+"""Statuses whose replies end with the head (RFC 9112, section 6.3)."""
 
 
 @define
@@ -121,18 +129,24 @@ class ServerConnection:
     _searched: int = field(init=False)
     """How much of the input was searched for a head's end."""
     _rest: int | None = field(init=False)
-    """Bytes of the request's body that were not given to h11 yet; `None` while only h11 can know."""
+    """Bytes of the request's body that were not taken yet; `None` while only h11 can know."""
     _asked: Request[Any] | Upgrade | Failure | None = field(init=False)
     """What the request meant, once it is whole."""
     _fed: bytes = field(init=False)
     """What h11 was given last of a chunked body, and four bytes before it."""
+    _continues: bool = field(init=False)
+    """Whether the client waits for `100 Continue` before it sends the body."""
     _last: bool = field(init=False, default=False)
     """Whether the connection ends with this answer."""
-    _chunked: bool = field(init=False, default=False)
+    _chunks: bool = field(init=False)
+    """Whether the client knows chunks (RFC 9112, section 6.1: not with HTTP/1.0)."""
+    _chunked: bool = field(init=False)
     """Whether the answer's body is framed in chunks."""
+    _own: tuple[Headers, bytes] = field(init=False, default=((), b""))
+    """The server's own headers of the last answer, and how they are written: most answers have the same."""
     _eof: bool = field(init=False, default=False)
     _told_of_eof: bool = field(init=False, default=False)
-    _unsent: list[tuple[bytearray, float]] = field(init=False, factory=list)
+    _unsent: list[tuple[list[bytes], float]] = field(init=False, factory=list)
     """What `send` has framed so far, and how long after the previous each is to leave."""
 
     def __attrs_post_init__(self) -> None:
@@ -153,6 +167,8 @@ class ServerConnection:
         self._rest = 0
         self._asked = None
         self._fed = b""
+        self._continues = False
+        self._chunks = self._chunked = False
 
     @property
     def phase(self) -> Phase:
@@ -190,9 +206,10 @@ class ServerConnection:
         Returns:
             What to send first: `100 Continue` if the client waits for it (RFC 9110, section 10.1.1).
         """
-        if self._phase is Phase.BODY and self._http.they_are_waiting_for_100_continue:
-            return bytes(self._http.send(h11.InformationalResponse(status_code=100, headers=[])) or b"")
-        return b""
+        if self._phase is not Phase.BODY or not self._continues:
+            return b""
+        self._continues = False
+        return _CONTINUE
 
     def next_event(
         self,
@@ -255,8 +272,12 @@ class ServerConnection:
             raise self._malformed(f"host: expected a name or an address, got {host[:80].decode('latin-1')!r}")
         length = header(headers, b"content-length")
         coding = header(headers, b"transfer-encoding")
-        # Both at once may be an attempt to smuggle a request: RFC 9112, section 6.1 demands the close.
-        self._last = coding is not None and length is not None
+        self._continues = self._http.they_are_waiting_for_100_continue
+        self._chunks = request.http_version >= b"1.1"
+        # A length and a coding at once may be an attempt to smuggle a request: RFC 9112, section 6.1 demands
+        # the close. Otherwise the client does (section 9.3), or its version.
+        both = coding is not None and length is not None
+        self._last = both or not self._chunks or _wants_close(headers)
         self._rest = None if coding is not None else int(length or 0)
         self._phase = Phase.BODY
         if request.http_version == b"1.0":
@@ -300,7 +321,7 @@ class ServerConnection:
         """An answer comes before the body was read: decide whether the connection can outlive it."""
         self._phase = Phase.RESPONDING
         unread = self._rest if self._rest is not None else self._limits.drain + 1
-        if unread > self._limits.drain or self._http.they_are_waiting_for_100_continue:
+        if unread > self._limits.drain or self._continues:
             self._last = True
 
     def _next_body(self) -> Head | Request[Any] | Upgrade | Failure | Response[None] | NeedData:
@@ -309,37 +330,40 @@ class ServerConnection:
                 return NEED_DATA
             self._begin()
             return self._next_event()
-        while (part := self._next_part()) is not None:
-            if isinstance(part, h11.EndOfMessage):
-                self._phase = Phase.RESPONDING
-                self._asked = self._exchange.receive_end()
-                return self._asked
-            failure = self._exchange.receive_body(part.data)
+        while self._rest != 0 and (data := self._take_body()):
+            failure = self._exchange.receive_body(data)
             if failure is not None:
                 self._stop_reading()
                 return failure
-        return NEED_DATA
+        if self._rest != 0:
+            return NEED_DATA
+        self._phase = Phase.RESPONDING
+        self._asked = self._exchange.receive_end()
+        return self._asked
 
     def _drained(self) -> bool:
         """Forget what is here of a body that nobody wants; whether that was the last of it."""
-        while (part := self._next_part()) is not None:
-            if isinstance(part, h11.EndOfMessage):
-                return True
-        return False
+        while self._rest != 0 and self._take_body():
+            pass
+        return self._rest == 0
 
-    def _next_part(self) -> h11.Data | h11.EndOfMessage | None:
-        """Give h11's next part of the body, feeding it no byte of the request that follows."""
+    def _take_body(self) -> bytes | bytearray:
+        """Take what is here of the body, and no byte of the next request; nothing when all is taken."""
+        self._continues = self._continues and not self._input
+        if self._rest is not None:
+            data = self._input[: self._rest]
+            del self._input[: self._rest]
+            self._rest -= len(data)
+            return data
         while (part := self._parse()) is h11.NEED_DATA:
-            if not self._input or self._rest == 0:
-                return None
-            fed = feed(self._http, self._input, self._limits.head, self._rest)
-            if self._rest is None:
-                self._fed = self._fed[-len(_HEAD_END) :] + fed
-            else:
-                self._rest -= len(fed)
-        if isinstance(part, h11.EndOfMessage) and self._rest is None:
-            self._take_back()
-        return cast("h11.Data | h11.EndOfMessage", part)
+            if not self._input:
+                return b""
+            fed = feed(self._http, self._input, self._limits.head)
+            self._fed = self._fed[-len(_HEAD_END) :] + fed
+        if isinstance(part, h11.Data):
+            return cast("bytearray", part.data)
+        self._take_back()
+        return b""
 
     def _take_back(self) -> None:
         """Take what h11 was given beyond a chunked body's end: it is the next request's."""
@@ -382,8 +406,22 @@ class ServerConnection:
         self._phase = Phase.SWITCHED
         behind = bytes(self._input)
         self._input.clear()
-        lines = (b"%b: %b\r\n" % one for one in (*self._headers(), *upgrade.headers))
-        return b"HTTP/1.1 101 Switching Protocols\r\n%b\r\n" % b"".join(lines), behind
+        lines = self._own_lines() + _lines(upgrade.headers)
+        return b"HTTP/1.1 101 Switching Protocols\r\n%b\r\n" % lines, behind
+
+    def send_item(self, event: Answer) -> bytes | None:
+        """Answer with what nearly every event of a stream is, a further item, in the short way.
+
+        Returns:
+            What to send at once; `None` for any other event, which `send` is to take.
+
+        Raises:
+            LocalProtocolError: As `send`.
+        """
+        if self._unsent:
+            return None
+        item = self._exchange.send_item(event)
+        return _chunk(item) if item and self._chunked else item
 
     def send(self, *events: Answer) -> list[Write]:
         """Answer: several events of a stream leave as one write.
@@ -399,49 +437,57 @@ class ServerConnection:
             if self._phase is Phase.BODY:
                 self._stop_reading()
             for piece in pieces:
-                after = piece.after if isinstance(piece, Data) else 0.0
-                if after or not self._unsent:
-                    self._unsent.append((bytearray(), after))
-                self._unsent[-1][0].extend(self._frame(piece))
+                self._put(self._frame(piece), piece.after if isinstance(piece, Data) else 0.0)
         unsent, self._unsent = self._unsent, []
-        return [Write(data=bytes(data), after=after) for data, after in unsent if data]
+        return [Write(data=data, after=after) for parts, after in unsent if (data := b"".join(parts))]
+
+    def _put(self, data: bytes, after: float = 0.0) -> None:
+        if after or not self._unsent:
+            self._unsent.append(([], after))
+        self._unsent[-1][0].append(data)
 
     def _frame(self, piece: Piece) -> bytes:
-        try:
-            match piece:
-                case Start():
-                    return self._start(piece)
-                case Data() if self._chunked and piece.data:
-                    # As h11 writes it (RFC 9112, section 7.1), in a fifth of the time: once a token.
-                    return b"%x\r\n%b\r\n" % (len(piece.data), piece.data)
-                case Data():
-                    return bytes(self._http.send(h11.Data(data=piece.data)) or b"")
-                case End():
-                    data = bytes(self._http.send(h11.EndOfMessage()) or b"")
-                    self._answered()
-                    return data
-                case _:
-                    assert_never(piece)
-        except h11.LocalProtocolError as error:
-            raise LocalProtocolError(f"cannot send: {in_words(error)}") from error
+        match piece:
+            case Start():
+                return self._start(piece)
+            case Data() if self._chunked and piece.data:
+                return _chunk(piece.data)
+            case Data():
+                return piece.data
+            case End():
+                data = b"0\r\n\r\n" if self._chunked else b""
+                self._answered()
+                return data
+            case _:
+                assert_never(piece)
 
     def _start(self, piece: Start) -> bytes:
-        close: Headers = ((b"connection", b"close"),) if self._last else ()
-        start = h11.Response(
-            status_code=piece.status,
-            headers=[*self._headers(), *piece.headers, *close],
-            reason=status_phrase(piece.status),
-        )
-        head = bytes(self._http.send(start) or b"")
-        # Which framing the answer gets depends on the request's version, too: h11 has decided it.
-        self._chunked = b"\r\nTransfer-Encoding: chunked\r\n" in head
-        return head
+        """Write an answer's head, which says how its body is framed (RFC 9112, section 6.3)."""
+        framing = b""
+        if piece.status not in _NO_BODY and header(piece.headers, b"content-length") is None:
+            if self._chunks:
+                framing = b"Transfer-Encoding: chunked\r\n"
+                self._chunked = not self._exchange.bodiless
+            else:
+                self._last = True
+        self._last = self._last or _wants_close(piece.headers)
+        ending = b"connection: close\r\n\r\n" if self._last else b"\r\n"
+        own = self._own_lines()
+        return b"".join((_STATUS_LINES[piece.status], own, _lines(piece.headers), framing, ending))
+
+    def _own_lines(self) -> bytes:
+        """The server's own headers, written and checked once for as long as they are the same."""
+        headers = self._headers()
+        if headers is not self._own[0]:
+            check_headers(headers)
+            self._own = headers, _lines(headers)
+        return self._own[1]
 
     def _answered(self) -> None:
         """The answer is whole: wait for the next request, or for the rest of this one's body, or close."""
-        if self._last or self._told_of_eof or self._http.our_state is h11.MUST_CLOSE:
+        if self._last or self._told_of_eof:
             self._close()
-        elif self._http.their_state is not h11.SEND_BODY or self._drained():
+        elif self._drained():
             self._begin()
         else:
             self._phase = Phase.BODY
@@ -449,3 +495,20 @@ class ServerConnection:
     def _close(self) -> None:
         self._phase = Phase.CLOSING
         self._input.clear()
+
+
+def _wants_close(headers: Headers) -> bool:
+    """Whether `Connection: close` is among the headers (RFC 9110, section 7.6.1)."""
+    return any(
+        name == b"connection" and b"close" in [option.strip() for option in value.lower().split(b",")]
+        for name, value in headers
+    )
+
+
+def _lines(headers: Headers) -> bytes:
+    return b"".join([b"%b: %b\r\n" % one for one in headers])
+
+
+def _chunk(data: bytes) -> bytes:
+    """Frame a piece that is not empty (RFC 9112, section 7.1)."""
+    return b"%x\r\n%b\r\n" % (len(data), data)

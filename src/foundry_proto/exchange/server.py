@@ -84,15 +84,16 @@ class _Sent(Enum):
     ALL = "a whole answer"
 
 
-# What may be sent when, and what has been sent then.
-_ORDER: Final[Mapping[tuple[_Sent, type], _Sent]] = {
-    (_Sent.NOTHING, Response): _Sent.ALL,
-    (_Sent.NOTHING, Failure): _Sent.ALL,
-    (_Sent.NOTHING, StreamItem): _Sent.ITEMS,
-    (_Sent.NOTHING, StreamEnd): _Sent.ALL,
-    (_Sent.ITEMS, StreamItem): _Sent.ITEMS,
-    (_Sent.ITEMS, StreamEnd): _Sent.ALL,
-    (_Sent.ITEMS, Failure): _Sent.ALL,
+# What may be sent when, and what has been sent then. A row is looked up once an answer, a cell once a token.
+_ORDER: Final[Mapping[_Sent, Mapping[type, _Sent]]] = {
+    _Sent.NOTHING: {
+        Response: _Sent.ALL,
+        Failure: _Sent.ALL,
+        StreamItem: _Sent.ITEMS,
+        StreamEnd: _Sent.ALL,
+    },
+    _Sent.ITEMS: {StreamItem: _Sent.ITEMS, StreamEnd: _Sent.ALL, Failure: _Sent.ALL},
+    _Sent.ALL: {},
 }
 
 _JSON: Final = b"application/json"
@@ -135,6 +136,11 @@ class ServerExchange:
     def answered(self) -> bool:
         """Whether the whole answer was sent."""
         return self._sent is _Sent.ALL
+
+    @property
+    def bodiless(self) -> bool:
+        """Whether the answer is its head alone (RFC 9110, section 9.3.2)."""
+        return self._method == "HEAD"
 
     def receive_head(self, method: str, target: str, headers: Headers) -> Head | Failure | Response[None]:
         """Take a request's head.
@@ -222,15 +228,28 @@ class ServerExchange:
                 header that cannot be sent. Nothing has been sent then: another answer is still possible.
         """
         before = self._sent
-        if (after := _ORDER.get((before, type(event)))) is None:
+        if (after := _ORDER[before].get(type(event))) is None:
             raise LocalProtocolError(f"cannot send {type(event).__name__} after {before.value}")
         pieces = self._pieces(event, first=before is _Sent.NOTHING)
         if self._common and isinstance(start := pieces[0], Start):
             pieces[0] = evolve(start, headers=(*start.headers, *self._common))
         self._sent = after
-        if self._method == "HEAD":
+        if self.bodiless:
             pieces = [piece for piece in pieces if not isinstance(piece, Data)]
         return pieces
+
+    def send_item(self, event: Answer) -> bytes | None:
+        """Take what nearly every event of a stream is, a further item, in the short way.
+
+        Returns:
+            What `send` would put into its only piece; `None` for any other event, which `send` is to take.
+
+        Raises:
+            LocalProtocolError: As `send`.
+        """
+        if self._sent is not _Sent.ITEMS or type(event) is not StreamItem or event.headers or self.bodiless:
+            return None
+        return self._format.encode_item(event.value)
 
     def _pieces(self, event: Answer, *, first: bool) -> list[Piece]:
         match event:

@@ -154,12 +154,16 @@ class Operations:
         self._rows = tuple(rows)
         self.not_yet = tuple(not_yet)
         self._by_shape: dict[_Shape, tuple[Operation[Any, Any, Any], ...]] = {}
+        self._open: dict[int, list[_Shape]] = {}
+        """The shapes that have parameters, by their number of segments."""
         names: set[str] = set()
         for row in self._rows:
             if row.name in names:
                 raise ValueError(f"{row.name}: another row has this name")
             names.add(row.name)
             shape = tuple(None if part.startswith("{") else part for part in row.path.split("/"))
+            if None in shape and shape not in self._by_shape:
+                self._open.setdefault(len(shape), []).append(shape)
             others = self._by_shape.get(shape, ())
             for other in others:
                 _check_neighbours(row, other)
@@ -183,11 +187,16 @@ class Operations:
         Args:
             path: The target's path, still percent-encoded, without the query string.
         """
-        try:
-            segments = [unquote_to_bytes(segment).decode() for segment in path.split("/")]
-        except UnicodeDecodeError:
-            return None
-        fitting = [shape for shape in self._by_shape if _fits(shape, segments)]
+        segments: Sequence[str] = path.split("/")
+        if "%" in path:
+            try:
+                segments = [unquote_to_bytes(segment).decode() for segment in segments]
+            except UnicodeDecodeError:
+                return None
+        # A shape without parameters, if there is one, is literal wherever others are not.
+        if (rows := self._by_shape.get(tuple(segments))) is not None:
+            return Match(operations=rows, params={})
+        fitting = [shape for shape in self._open.get(len(segments), ()) if _fits(shape, segments)]
         if not fitting:
             return None
         rows = self._by_shape[min(fitting, key=lambda shape: [part is None for part in shape])]
@@ -210,7 +219,7 @@ def _check_neighbours(row: Operation[Any, Any, Any], other: Operation[Any, Any, 
 
 
 def _fits(shape: _Shape, segments: Sequence[str]) -> bool:
-    return len(shape) == len(segments) and all(
+    return all(
         segment != "" if part is None else part == segment
         for part, segment in zip(shape, segments, strict=True)
     )

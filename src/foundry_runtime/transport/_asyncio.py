@@ -69,6 +69,7 @@ class AsyncioTransport(asyncio.BufferedProtocol):
         "_transport",
         "_unread",
         "_writing_paused",
+        "send_patience",
     )
 
     _transport: asyncio.Transport
@@ -78,6 +79,7 @@ class AsyncioTransport(asyncio.BufferedProtocol):
         self._scratch = scratch
         self._peer = peer
         self._deadline: float | None = None
+        self.send_patience: float | None = None
         self._timer: asyncio.TimerHandle | None = None
         # The two that may wait. A result of True says that the deadline passed.
         self._receiver: asyncio.Future[bool] | None = None
@@ -145,7 +147,8 @@ class AsyncioTransport(asyncio.BufferedProtocol):
         if self._sends_at_once >= SENDS_PER_TURN:
             self._sends_at_once = 0
             await asyncio.sleep(0)
-        self._check_connected()
+        if self._sender is not None or self._closed or self._lost:
+            self._check_connected()
         if self._no_more_sends is not None:
             raise TransportClosed(self._no_more_sends)
         if self._deadline is not None and self._loop.time() >= self._deadline:
@@ -158,6 +161,9 @@ class AsyncioTransport(asyncio.BufferedProtocol):
         self._sends_at_once = 0
         sender = self._sender = self._loop.create_future()
         self._arm()
+        patience = self.send_patience
+        # A timer of its own: few sends wait.
+        timer = None if patience is None else self._loop.call_later(patience, _wake_late, sender)
         try:
             late = await sender
         except asyncio.CancelledError:
@@ -165,6 +171,8 @@ class AsyncioTransport(asyncio.BufferedProtocol):
             raise
         finally:
             self._sender = None
+            if timer is not None:
+                timer.cancel()
         if self._closed:
             raise TransportClosed(CLOSED)
         if self._lost:
@@ -288,12 +296,16 @@ class AsyncioTransport(asyncio.BufferedProtocol):
             return
         for waiter in (self._receiver, self._sender):
             if waiter is not None:
-                _wake(waiter, late=True)
+                _wake_late(waiter)
 
 
 def _wake(waiter: asyncio.Future[bool], *, late: bool = False) -> None:
     if not waiter.done():
         waiter.set_result(late)
+
+
+def _wake_late(waiter: asyncio.Future[bool]) -> None:
+    _wake(waiter, late=True)
 
 
 async def wrap_socket(sock: socket.socket, peer: str | None) -> AsyncioTransport:

@@ -274,6 +274,20 @@ async def a_send_waits_for_a_slow_reader_in_bounded_memory(near: Transport, far:
     assert received[:taken] == CHUNK * (taken // len(CHUNK)), "the bytes differ from those sent"
 
 
+async def a_send_waits_no_longer_than_its_patience(near: Transport, far: Transport) -> None:
+    """Nobody reads: a send ends in `TimeoutError`, whatever the deadline is meanwhile; a receive goes on."""
+    outcome: list[object] = []
+    near.send_patience = SHORT
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_receive_or_time_out, near, outcome)
+        with _raises(TimeoutError):
+            for _ in range(TOO_MUCH // len(CHUNK)):
+                await near.send(CHUNK)
+        near.deadline = anyio.current_time() + 1000
+        await far.send(b"patient")
+    _same(outcome, [b"patient"])
+
+
 async def closing_does_not_wait_for_the_reader(near: Transport, _far: Transport) -> None:
     """While another task sends and nobody reads, `aclose` returns, and that send raises `TransportClosed`."""
 
@@ -402,6 +416,7 @@ LAWS: Final[Sequence[Law]] = (
     a_deadline_removed_while_waiting_never_comes,
     a_deadline_of_an_earlier_wait_ends_no_later_one,
     a_send_waits_for_a_slow_reader_in_bounded_memory,
+    a_send_waits_no_longer_than_its_patience,
     closing_does_not_wait_for_the_reader,
     sending_to_a_peer_that_is_gone_breaks,
     a_closed_transport_refuses_all_but_closing,

@@ -54,6 +54,12 @@ class Transport(Protocol):
     value. An operation that waits when it passes, and one that begins afterwards, raises `TimeoutError`.
     """
 
+    send_patience: float | None
+    """Seconds that one send may wait for a reader, from when it has to wait; `None` sets no such limit.
+
+    Set once, it costs nothing where sends need not wait: a deadline for each would cost a look at the clock.
+    """
+
     @property
     def peer(self) -> str | None:
         """The other side's address, such as `127.0.0.1:5272`, or `None` where it has none."""

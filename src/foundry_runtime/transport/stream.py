@@ -103,14 +103,18 @@ class StreamTransport:
         "_receive_error",
         "_receive_scope",
         "_send_error",
+        "_send_limit",
         "_send_scope",
         "_stream",
+        "send_patience",
     )
 
     def __init__(self, stream: ByteStream, *, peer: str | None = None) -> None:
         self._stream = stream
         self._peer = peer
         self._deadline: float | None = None
+        self.send_patience: float | None = None
+        self._send_limit = math.inf
         self._eager = stream if isinstance(stream, EagerStream) else None
         self._at_once = 0
         self._receive_scope: anyio.CancelScope | None = None
@@ -138,13 +142,15 @@ class StreamTransport:
     @deadline.setter
     def deadline(self, value: float | None) -> None:
         self._deadline = value
-        for scope in (self._receive_scope, self._send_scope):
-            if scope is not None:
-                scope.deadline = math.inf if value is None else value
+        if self._receive_scope is not None:
+            self._receive_scope.deadline = self._moment()
+        if self._send_scope is not None:
+            self._send_scope.deadline = min(self._moment(), self._send_limit)
 
     async def receive(self) -> bytes:
         """Wait for bytes; see `Transport.receive`."""
-        await self._take_turn()
+        if self._eager is not None:
+            await self._take_turn()
         if self._receive_scope is not None:
             raise TransportBusy(BUSY_RECEIVE)
         if self._closed:
@@ -169,7 +175,11 @@ class StreamTransport:
 
     async def send(self, data: bytes) -> None:
         """Hand bytes over; see `Transport.send`."""
-        await self._take_turn()
+        if self._eager is not None:
+            self._at_once += 1
+            if self._at_once > AT_ONCE_LIMIT:
+                self._at_once = 0
+                await anyio.lowlevel.checkpoint()
         self._check_connected()
         if self._no_more_sends is not None:
             raise TransportClosed(self._no_more_sends)
@@ -236,7 +246,7 @@ class StreamTransport:
 
     async def _receive_waiting(self) -> bytes:
         """At least one byte; nothing if the scope was cancelled."""
-        with anyio.CancelScope(deadline=self._patience()) as scope:
+        with anyio.CancelScope(deadline=self._moment()) as scope:
             self._receive_scope = scope
             try:
                 return await self._stream.receive()
@@ -246,7 +256,9 @@ class StreamTransport:
 
     async def _send_waiting(self, data: bytes) -> bool:
         """Whether all was sent; not if the scope was cancelled."""
-        with anyio.CancelScope(deadline=self._patience()) as scope:
+        patience = self.send_patience
+        self._send_limit = math.inf if patience is None else anyio.current_time() + patience
+        with anyio.CancelScope(deadline=min(self._moment(), self._send_limit)) as scope:
             self._send_scope = scope
             try:
                 await self._stream.send(data)
@@ -283,5 +295,5 @@ class StreamTransport:
     def _is_late(self) -> bool:
         return self._deadline is not None and anyio.current_time() >= self._deadline
 
-    def _patience(self) -> float:
+    def _moment(self) -> float:
         return math.inf if self._deadline is None else self._deadline

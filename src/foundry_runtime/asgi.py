@@ -1,0 +1,249 @@
+"""The application under an ASGI server: uvicorn, hypercorn, or whatever another application is mounted in.
+
+Knows: ASGI's messages, how its scope becomes a request's head, and that a client which hangs up wants no more
+work done for it.
+Refuses to know: HTTP's bytes, connections and their keep-alive, which are the server's; and what a request
+means, which `ServerExchange` says here as it does for the native server.
+
+    application = ASGIApplication(Application(operations, handlers, lifespan))
+
+Its lifespan keeps the application `running`. A framework that mounts it does not hand the lifespan on: there
+the outer application's own enters `application.running()`; without either every request is answered by 503.
+
+Source: the ASGI specification 3.0, "HTTP & WebSocket ASGI Message Format" 2.5 and "Lifespan Protocol" 2.0.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping, Sequence
+from typing import Any, Final
+from urllib.parse import quote, unquote
+
+import anyio
+import anyio.to_thread
+from attrs import define, field
+
+from foundry_proto.events import Failure, Head, Headers, Request, Response
+from foundry_proto.exchange import Answer, Data, End, Piece, ServerExchange, Start
+from foundry_runtime.application import Application, Hangup
+from foundry_runtime.server import LARGE_BODY, TimeOuts, request_timed_out
+
+__all__ = ["ASGIApplication", "Message", "Receive", "Scope", "SendMessage"]
+
+logger = logging.getLogger(__name__)
+
+_KEPT: Final = "%!$&'()*+,-./:;=?@[]_~"
+"""What a target keeps as it came; anything beyond a target's letters is written in percent."""
+
+Scope = MutableMapping[str, Any]
+"""What an ASGI server says of a connection."""
+
+Message = MutableMapping[str, Any]
+"""What goes between an ASGI server and its application."""
+
+Receive = Callable[[], Awaitable[Message]]
+"""Waits for the server's next message."""
+
+SendMessage = Callable[[Message], Awaitable[None]]
+"""Gives the server a message."""
+
+
+class ASGIApplication:
+    """An `Application` as an ASGI server calls it.
+
+    Args:
+        application: What answers.
+        time_outs: `body` is how long a request's body may take, `write` how long a reader may leave what is
+            written; the others are the server's own.
+    """
+
+    def __init__(self, application: Application[Any], *, time_outs: TimeOuts | None = None) -> None:
+        self._application = application
+        self._time_outs = time_outs or TimeOuts()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: SendMessage) -> None:
+        """Serve one connection, as ASGI has it: a request, or the server's life.
+
+        Raises:
+            RuntimeError: A scope that is none of ASGI's.
+        """
+        match scope["type"]:
+            case "http":
+                await _Served(self._application, self._time_outs, scope, receive, send).run()
+            case "lifespan":
+                await self._live(receive, send)
+            case "websocket":
+                # Choice: there are none here; a close before the accept is answered by 403.
+                await receive()
+                await send({"type": "websocket.close", "code": 1000, "reason": ""})
+            case other:
+                raise RuntimeError(f"scope: expected http, lifespan or websocket, got {other}")
+
+    async def _live(self, receive: Receive, send: SendMessage) -> None:
+        """Keep the application running from the server's start to its end."""
+        started = False
+        await receive()
+        try:
+            async with self._application.running():
+                started = True
+                await send({"type": "lifespan.startup.complete"})
+                await receive()
+        except Exception as error:
+            logger.exception("the application failed")
+            kind = "shutdown" if started else "startup"
+            await send({"type": f"lifespan.{kind}.failed", "message": str(error)})
+        else:
+            await send({"type": "lifespan.shutdown.complete"})
+
+
+@define(eq=False)
+class _Served:
+    """One request while it is served."""
+
+    _application: Application[Any]
+    _time_outs: TimeOuts
+    _scope: Scope
+    _receive: Receive
+    _send_message: SendMessage
+    _exchange: ServerExchange = field(init=False)
+    _unsent: list[Piece] = field(init=False, factory=list)
+    """What the exchange has given and was not sent: the rest of a call that misused it."""
+    _writing: bool = field(init=False, default=False)
+    """Whether the server has a message of ours and did not return yet."""
+    _written: int = field(init=False, default=0)
+    """How many messages the server was given."""
+
+    def __attrs_post_init__(self) -> None:
+        client = address_of(self._scope.get("client"))
+        self._exchange = ServerExchange(self._application.operations, client=client)
+
+    async def run(self) -> None:
+        """Serve it to its end."""
+        scope = self._scope
+        headers: Headers = tuple(map(tuple, scope["headers"]))
+        event: Head | Request[Any] | Response[None] | Failure | None
+        event = self._exchange.receive_head(scope["method"], target_of(scope), headers)
+        try:
+            if isinstance(event, Head):
+                event = self._application.check(event) or await self._read_body(event)
+            if isinstance(event, Request):
+                await self._application.handle(event, self)
+            elif event is not None:
+                await self.send(event)
+        except Hangup:
+            pass
+
+    async def _read_body(self, head: Head) -> Request[Any] | Failure | None:
+        """Read the body to its end, or to where it is too large or too slow; nothing if the client leaves."""
+        if not head.operation.has_body:
+            # Choice: what else came with the request is the server's to drop.
+            return self._exchange.receive_end()
+        size, seconds = 0, self._time_outs.body
+        with anyio.move_on_after(seconds) as patience:
+            more = True
+            while more:
+                message = await self._receive()
+                if message["type"] == "http.disconnect":
+                    return None
+                body, more = message.get("body", b""), message.get("more_body", False)
+                size += len(body)
+                if (failure := self._exchange.receive_body(body)) is not None:
+                    return failure
+        if patience.cancelled_caught:
+            return request_timed_out("body", seconds)
+        if size < LARGE_BODY:
+            return self._exchange.receive_end()
+        return await anyio.to_thread.run_sync(self._exchange.receive_end)
+
+    @property
+    def answered(self) -> bool:
+        """Whether the whole answer was sent."""
+        return self._exchange.answered
+
+    async def is_gone(self) -> bool:
+        """Wait for the client to hang up, or to read nothing in all of the time that it is given.
+
+        The time is looked at rarely, and not with each message: so a reader has up to twice as much of it.
+        """
+        before = -1
+        while True:
+            with anyio.move_on_after(self._time_outs.write) as patience:
+                if (await self._receive())["type"] == "http.disconnect":
+                    return True
+            if patience.cancelled_caught:
+                if self._writing and self._written == before:
+                    return True
+                before = self._written
+
+    async def send(self, *events: Answer) -> None:
+        """Answer, in as few messages as may be."""
+        if len(events) == 1 and not self._unsent and (item := self._exchange.send_item(events[0])):
+            await self._write(_body(item, more=True))  # Nearly always: a token of a chat.
+            return
+        for event in events:
+            self._unsent += self._exchange.send(event)
+        unsent, self._unsent = self._unsent, []
+        for message, after in _messages(unsent):
+            if after:
+                await anyio.sleep(after)
+            await self._write(message)
+
+    async def _write(self, message: Message) -> None:
+        self._written += 1
+        self._writing = True
+        try:
+            await self._send_message(message)
+        except OSError as error:  # How a server tells that the client is gone, if it does.
+            raise Hangup from error
+        finally:
+            self._writing = False
+
+
+def _messages(pieces: Sequence[Piece]) -> Iterator[tuple[Message, float]]:
+    """Pieces of an answer as messages, each with the seconds to wait before; none is joined across a wait."""
+    body, after = b"", 0.0
+    for piece in pieces:
+        match piece:
+            case Start():
+                headers = list(piece.headers)
+                yield {"type": "http.response.start", "status": piece.status, "headers": headers}, 0.0
+            case Data() if piece.after and body:
+                yield _body(body, more=True), after
+                body, after = piece.data, piece.after
+            case Data():
+                body, after = body + piece.data, after or piece.after
+            case End():
+                yield _body(body, more=False), after
+                return
+    if body:
+        yield _body(body, more=True), after
+
+
+def _body(data: bytes, *, more: bool) -> Message:
+    return {"type": "http.response.body", "body": data, "more_body": more}
+
+
+def target_of(scope: Scope) -> str:
+    """The request's target, below the prefix that the application is mounted at.
+
+    Choice: where a proxy has taken the prefix away already, `root_path` names it nevertheless; so a path that
+    does not begin with it is taken as it is, as Starlette does.
+    """
+    raw: bytes | None = scope.get("raw_path")
+    path = quote(scope["path"] if raw is None else raw, safe=_KEPT if raw else "/")
+    prefix: str = scope.get("root_path", "").rstrip("/")
+    if prefix:
+        segments, depth = path.split("/"), prefix.count("/") + 1
+        if unquote("/".join(segments[:depth])) == prefix:
+            path = "/" + "/".join(segments[depth:])
+    query: bytes = scope.get("query_string", b"")
+    return f"{path}?{quote(query, safe=_KEPT)}" if query else path
+
+
+def address_of(client: Sequence[Any] | None) -> str | None:
+    """A peer's address, as `Head.client` has it; `None` where the server knows none."""
+    if not client or client[1] is None:
+        return None
+    host, port = client[0], client[1]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
