@@ -24,7 +24,7 @@ import anyio
 import anyio.to_thread
 from attrs import define, field
 
-from foundry_proto.events import Failure, Head, Headers, Request, Response
+from foundry_proto.events import Failure, Head, Headers, Request, Response, Upgrade
 from foundry_proto.exchange import Answer, Data, End, Piece, ServerExchange, Start
 from foundry_runtime.application import Application, Hangup
 from foundry_runtime.server import LARGE_BODY, TimeOuts, request_timed_out
@@ -33,6 +33,10 @@ __all__ = ["ASGIApplication", "Message", "Receive", "Scope", "SendMessage"]
 
 logger = logging.getLogger(__name__)
 
+# Choice: ASGI gives a WebSocket as messages, not as bytes; who watches a server asks the native one.
+_NO_WEBSOCKET: Final = Failure(
+    status=501, message="WebSockets are opened by this package's own server alone", type="server_error"
+)
 _KEPT: Final = "%!$&'()*+,-./:;=?@[]_~"
 """What a target keeps as it came; anything beyond a target's letters is written in percent."""
 
@@ -74,7 +78,7 @@ class ASGIApplication:
             case "lifespan":
                 await self._live(receive, send)
             case "websocket":
-                # Choice: there are none here; a close before the accept is answered by 403.
+                # A close before the accept is answered by 403.
                 await receive()
                 await send({"type": "websocket.close", "code": 1000, "reason": ""})
             case other:
@@ -92,9 +96,16 @@ class ASGIApplication:
         except Exception as error:
             logger.exception("the application failed")
             kind = "shutdown" if started else "startup"
-            await send({"type": f"lifespan.{kind}.failed", "message": str(error)})
+            await send({"type": f"lifespan.{kind}.failed", "message": _reason(error)})
         else:
             await send({"type": "lifespan.shutdown.complete"})
+
+
+def _reason(error: BaseException) -> str:
+    """The first failure in its own words: task groups wrap it."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return str(error) or type(error).__name__
 
 
 @define(eq=False)
@@ -122,19 +133,22 @@ class _Served:
         """Serve it to its end."""
         scope = self._scope
         headers: Headers = tuple(map(tuple, scope["headers"]))
-        event: Head | Request[Any] | Response[None] | Failure | None
+        event: Head | Request[Any] | Upgrade | Response[None] | Failure | None
         event = self._exchange.receive_head(scope["method"], target_of(scope), headers)
         try:
             if isinstance(event, Head):
                 event = self._application.check(event) or await self._read_body(event)
-            if isinstance(event, Request):
-                await self._application.handle(event, self)
-            elif event is not None:
-                await self.send(event)
+            match event:
+                case Request():
+                    await self._application.handle(event, self)
+                case Upgrade():
+                    await self.send(_NO_WEBSOCKET)
+                case Failure() | Response():
+                    await self.send(event)
         except Hangup:
             pass
 
-    async def _read_body(self, head: Head) -> Request[Any] | Failure | None:
+    async def _read_body(self, head: Head) -> Request[Any] | Upgrade | Failure | None:
         """Read the body to its end, or to where it is too large or too slow; nothing if the client leaves."""
         if not head.operation.has_body:
             # Choice: what else came with the request is the server's to drop.

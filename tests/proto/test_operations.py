@@ -271,3 +271,17 @@ def test_a_table_is_extended_into_a_new_one() -> None:
 def test_a_row_without_a_body_or_query_says_so() -> None:
     assert (FIND.has_body, PUT.has_body, COPY.has_body) == (False, True, True)
     assert (PUT.request, PUT.response, PUT.query) == (Widget, NoneType, NoneType)
+
+
+def test_a_path_without_parameters_is_found_before_those_with_them() -> None:
+    table = Operations([row("open", "/x/{y}"), row("literal", "/x/all"), row("deep", "/{x}/all")])
+    found = {path: table.match(path) for path in ("/x/all", "/x/a%6Cl", "/x/one", "/y/all", "/x", "/x/")}
+    names = {path: match and match.operations[0].name for path, match in found.items()}
+    assert names == {
+        "/x/all": "literal",
+        "/x/a%6Cl": "literal",
+        "/x/one": "open",
+        "/y/all": "deep",
+        "/x": None,
+        "/x/": None,
+    }

@@ -168,3 +168,75 @@ def test_a_servers_own_header_that_cannot_be_sent_is_misuse() -> None:
 def test_an_unnamed_status_is_sent() -> None:
     driver = served([GET], Failure(status=529, message="overloaded"))
     assert driver.output.startswith(b"HTTP/1.1 529 Server Error\r\n")
+
+
+def streaming(request: bytes = COPY) -> ServerConnection:
+    """A connection whose client has got the first item of a stream."""
+    connection = ServerConnection(FAKES)
+    connection.receive_data(request)
+    connection.next_event()
+    connection.next_event()
+    connection.send(ITEM)
+    return connection
+
+
+ITEM = StreamItem(value=Widget(name="a"))
+
+
+@pytest.mark.parametrize("request_", [COPY, COPY.replace(b"HTTP/1.1", b"HTTP/1.0")])
+def test_a_further_item_in_the_short_way_is_the_same_bytes(request_: bytes) -> None:
+    short, long = streaming(request_), streaming(request_)
+    for _ in range(3):
+        (write,) = long.send(ITEM)
+        assert short.send_item(ITEM) == write.data
+    assert short.send(StreamEnd()) == long.send(StreamEnd())
+    assert phase(short) is phase(long)
+
+
+def test_the_short_way_takes_no_other_event() -> None:
+    connection = ServerConnection(FAKES)
+    connection.receive_data(COPY)
+    assert connection.send_item(ITEM) is None  # Nothing was asked.
+    connection.next_event()
+    connection.next_event()
+    assert connection.send_item(ITEM) is None  # The first one brings the head.
+    connection.send(ITEM)
+    for event in (StreamEnd(), Failure(status=500, message="no"), OK):
+        assert connection.send_item(event) is None
+    connection.send(StreamEnd())
+    assert connection.send_item(ITEM) is None
+
+
+def test_the_short_way_gives_a_head_nothing() -> None:
+    connection = ServerConnection(FAKES)
+    connection.receive_data(HEAD.replace(b"/widgets/a", b"/v1/changes"))
+    connection.next_event()
+    connection.next_event()
+    connection.send(ITEM)
+    assert connection.send_item(ITEM) is None
+    assert connection.send(ITEM) == []
+
+
+def test_the_short_way_overtakes_nothing_that_waits() -> None:
+    connection = streaming()
+    with pytest.raises(LocalProtocolError, match=r"^encode: expected a value that JSON can carry: "):
+        connection.send(ITEM, StreamItem(value=Widget(name="\ud800")))
+    assert connection.send_item(ITEM) is None
+    (write,) = connection.send(ITEM)
+    assert write.data.count(b'{"name":"a"}') == 2
+
+
+def test_what_cannot_be_sent_in_the_short_way_leaves_room_for_another() -> None:
+    connection = streaming()
+    with pytest.raises(LocalProtocolError, match=r"^encode: expected a value that JSON can carry: "):
+        connection.send_item(StreamItem(value=Widget(name="\ud800")))
+    assert connection.send_item(ITEM) is not None
+
+
+@pytest.mark.parametrize(
+    ("value", "last"), [(b"close", True), (b"Upgrade, CLOSE", True), (b"keep-alive", False)]
+)
+def test_a_handler_may_close_the_connection(value: bytes, last: bool) -> None:
+    driver = served([GET], Response(value=None, headers=((b"connection", value),)))
+    assert phase(driver.connection) is (Phase.CLOSING if last else Phase.IDLE)
+    assert (b"\r\nconnection: close\r\n\r\n" in driver.output) is last
