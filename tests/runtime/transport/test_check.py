@@ -44,6 +44,14 @@ class Faithful:
     def deadline(self, value: float | None) -> None:
         self.inner.deadline = value
 
+    @property
+    def send_patience(self) -> float | None:
+        return self.inner.send_patience
+
+    @send_patience.setter
+    def send_patience(self, value: float | None) -> None:
+        self.inner.send_patience = value
+
     async def receive(self) -> bytes:
         return await self.inner.receive()
 
@@ -120,6 +128,12 @@ class OnlyShortensDeadlines(Faithful):
         now = self.inner.deadline
         if now is None or now <= anyio.current_time() or (value is not None and value < now):
             self.inner.deadline = value
+
+
+class HasAllTheTimeForASend(Faithful):
+    """a_send_waits_no_longer_than_its_patience: still waiting after 60 seconds"""
+
+    send_patience = None
 
 
 class HoldsEverything(Faithful):
