@@ -47,6 +47,9 @@ _PACKAGES: Final = (
     "anyio",
     "trio",
     "h11",
+    "uvicorn",
+    "starlette",
+    "httptools",
 )
 
 

@@ -35,6 +35,7 @@ from foundry_runtime.application import Application, Send
 from foundry_runtime.asgi import ASGIApplication
 from foundry_runtime.server import serve
 from foundry_runtime.transport import open_tcp_listeners
+from foundry_serve.security import Policy, bound_names
 
 CHUNKS: Final = 2_000
 """Chunks of a streamed answer; as tokens do, each leaves by itself."""
@@ -66,9 +67,10 @@ async def _lifespan(_: TaskGroup) -> AsyncIterator[None]:
 
 
 def application() -> Application[None]:
-    """The product's table in full, of which two rows are measured."""
+    """The product's table in full, of which two rows are measured, behind the product's checks."""
     handlers = dict.fromkeys((operation.name for operation in ALL), _status)
-    return Application(Operations(ALL), {**handlers, "chat_completions": _chat}, _lifespan)
+    gate = Policy(names=bound_names("127.0.0.1", ["127.0.0.1"]))
+    return Application(Operations(ALL), {**handlers, "chat_completions": _chat}, _lifespan, gate=gate)
 
 
 async def _serve_native() -> None:

@@ -16,7 +16,7 @@ from time import perf_counter
 
 from _common import HERE, model_options
 
-WITHOUT_MODEL = ("chunk_encoding", "sse_decode", "downloading")
+WITHOUT_MODEL = ("chunk_encoding", "sse_decode", "downloading", "http_speed")
 WITH_MODEL = (
     "memory",
     "unloading",

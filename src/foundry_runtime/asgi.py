@@ -24,6 +24,7 @@ import anyio
 import anyio.to_thread
 from attrs import define, field
 
+from foundry_proto.connection import Limits
 from foundry_proto.events import Failure, Head, Headers, Request, Response, Upgrade
 from foundry_proto.exchange import Answer, Data, End, Piece, ServerExchange, Start
 from foundry_runtime.application import Application, Hangup
@@ -57,13 +58,21 @@ class ASGIApplication:
     """An `Application` as an ASGI server calls it.
 
     Args:
-        application: What answers.
+        application: What answers, and its gate decides who may ask.
+        limits: `body` and `depth` count; the others are the server's own.
         time_outs: `body` is how long a request's body may take, `write` how long a reader may leave what is
             written; the others are the server's own.
     """
 
-    def __init__(self, application: Application[Any], *, time_outs: TimeOuts | None = None) -> None:
+    def __init__(
+        self,
+        application: Application[Any],
+        *,
+        limits: Limits | None = None,
+        time_outs: TimeOuts | None = None,
+    ) -> None:
         self._application = application
+        self._limits = limits or Limits()
         self._time_outs = time_outs or TimeOuts()
 
     async def __call__(self, scope: Scope, receive: Receive, send: SendMessage) -> None:
@@ -74,7 +83,14 @@ class ASGIApplication:
         """
         match scope["type"]:
             case "http":
-                await _Served(self._application, self._time_outs, scope, receive, send).run()
+                exchange = ServerExchange(
+                    self._application.operations,
+                    client=address_of(scope.get("client")),
+                    gate=self._application.gate,
+                    body_limit=self._limits.body,
+                    depth=self._limits.depth,
+                )
+                await _Served(self._application, exchange, self._time_outs, scope, receive, send).run()
             case "lifespan":
                 await self._live(receive, send)
             case "websocket":
@@ -113,21 +129,17 @@ class _Served:
     """One request while it is served."""
 
     _application: Application[Any]
+    _exchange: ServerExchange
     _time_outs: TimeOuts
     _scope: Scope
     _receive: Receive
     _send_message: SendMessage
-    _exchange: ServerExchange = field(init=False)
     _unsent: list[Piece] = field(init=False, factory=list)
     """What the exchange has given and was not sent: the rest of a call that misused it."""
     _writing: bool = field(init=False, default=False)
     """Whether the server has a message of ours and did not return yet."""
     _written: int = field(init=False, default=0)
     """How many messages the server was given."""
-
-    def __attrs_post_init__(self) -> None:
-        client = address_of(self._scope.get("client"))
-        self._exchange = ServerExchange(self._application.operations, client=client)
 
     async def run(self) -> None:
         """Serve it to its end."""

@@ -1,35 +1,52 @@
 """One generic client on the table of operations, for asyncio and trio.
 
-Knows: how to get a connection and keep it for the next call, and how a call's answer is handed out: whole, or
-item by item.
-Refuses to know: any particular operation; its types come from its row.
+Knows: how to get a connection and keep it for the next call, when a call is tried again on another one, and
+how an answer is handed out: whole, item by item, or a chat's chunks and what they add up to.
+Refuses to know: any particular operation but the chat; types come from the operation's row.
 
     async with Client("http://127.0.0.1:5272") as client:
-        async with client.stream(CHAT_COMPLETIONS, request) as chunks:
+        async with client.chat(request) as chunks:
             async for chunk in chunks:
                 ...
+            completion = chunks.completion
 """
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Generic, Self, TypeVar, cast
-from urllib.parse import urlsplit
+from typing import Any, Generic, Self, TypeVar, cast
 
 import anyio
-from attrs import define
+import anyio.lowlevel
+from attrs import define, evolve
 
+from foundry_proto.chat.assemble import ChatAssembler
 from foundry_proto.connection import ClientConnection
-from foundry_proto.errors import RemoteProtocolError
-from foundry_proto.events import Failure, Headers, Response, StreamEnd, StreamItem
+from foundry_proto.events import Headers, StreamEnd
 from foundry_proto.exchange import ClientAnswer
-from foundry_proto.operations import Operation
+from foundry_proto.messages.chat import ChatCompletionRequest
+from foundry_proto.messages.completions import ChatCompletion, ChatCompletionChunk
+from foundry_proto.operations import CHAT_COMPLETIONS, Operation
 from foundry_proto.sentinels import NEED_DATA
-from foundry_runtime.transport import Transport, TransportBroken, connect_tcp
+from foundry_runtime.calling import (
+    CONNECT_TIMEOUT,
+    DEFAULT_TIMEOUT,
+    DEFAULT_URL,
+    KEEP_IDLE,
+    RETRIES,
+    Attempts,
+    Items,
+    ServerFailure,
+    Whom,
+    value_of,
+)
+from foundry_runtime.transport import Transport, TransportBroken, connect_tcp, connect_unix
 
-__all__ = ["Client", "Connect", "ServerFailure", "Stream"]
+__all__ = ["ChatStream", "Client", "Connect", "ServerFailure", "Stream"]
 
 RequestT = TypeVar("RequestT")
 ResponseT = TypeVar("ResponseT")
@@ -37,20 +54,6 @@ ItemT = TypeVar("ItemT")
 
 Connect = Callable[[], Awaitable[Transport]]
 """Opens a connection to the server."""
-
-DEFAULT_TIMEOUT: Final = 600.0
-"""Seconds that the server may be silent: a model may have to be loaded, and a long prompt to be read."""
-
-KEEP_IDLE: Final = 30.0
-"""Seconds that an unused connection is kept: less than any common server keeps it."""
-
-
-class ServerFailure(Exception):
-    """The server answered that it cannot do this; `failure` says what it said."""
-
-    def __init__(self, failure: Failure) -> None:
-        super().__init__(failure.message)
-        self.failure = failure
 
 
 @define(eq=False)
@@ -61,20 +64,41 @@ class _Call:
     connection: ClientConnection
     timeout: float
     idle_since: float = 0.0
+    heard: bool = False
+    """Whether a byte of the answer has come."""
+    first: ClientAnswer | None = None
+    """The answer's first event, where it was waited for already."""
 
     async def send(self, data: bytes) -> None:
         self.transport.deadline = anyio.current_time() + self.timeout
         await self.transport.send(data)
 
     async def next_event(self) -> ClientAnswer:
+        if (event := self.first) is not None:
+            self.first = None
+            return event
         while (event := self.connection.next_event()) is NEED_DATA:
             self.transport.deadline = anyio.current_time() + self.timeout
             data = await self.transport.receive()
             if data:
+                self.heard = True
                 self.connection.receive_data(data)
             else:
                 self.connection.receive_eof()
         return event
+
+    async def is_stale(self) -> bool:
+        """Whether the server has closed a connection that nobody uses, or says what nobody asked."""
+        self.transport.deadline = None
+        await anyio.lowlevel.checkpoint()  # lets asyncio hear of it
+        with anyio.CancelScope() as at_once:
+            at_once.cancel()
+            try:
+                await self.transport.receive()
+            except TransportBroken:
+                pass
+            return True
+        return False
 
 
 class Stream(Generic[ItemT]):
@@ -82,9 +106,9 @@ class Stream(Generic[ItemT]):
 
     def __init__(self, call: _Call) -> None:
         self._call = call
-        self._over = False
+        self._items = Items()
 
-    def __aiter__(self) -> Stream[ItemT]:
+    def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> ItemT:
@@ -95,48 +119,71 @@ class Stream(Generic[ItemT]):
             RemoteProtocolError: The stream is broken, or was cut.
             TimeoutError: The server was silent for too long.
         """
-        if self._over:
+        item = StreamEnd() if self._items.over else self._items.take(await self._call.next_event())
+        if isinstance(item, StreamEnd):
             raise StopAsyncIteration
-        match event := await self._call.next_event():
-            case StreamItem():
-                return cast("ItemT", event.value)  # what the row says, as the codec made it
-            case Failure():
-                self._over = True
-                raise ServerFailure(event)
-            case Response():
-                self._over = True
-                raise RemoteProtocolError("expected a streamed answer, got a whole one")
-            case StreamEnd():
-                self._over = True
-                raise StopAsyncIteration
+        return cast("ItemT", item)  # what the row says, as the codec made it
+
+
+class ChatStream(Stream[ChatCompletionChunk]):
+    """The chunks of a chat completion, and what they add up to."""
+
+    def __init__(self, call: _Call) -> None:
+        super().__init__(call)
+        self._assembler = ChatAssembler()
+
+    async def __anext__(self) -> ChatCompletionChunk:
+        """Wait for the next chunk; raises as `Stream` does."""
+        chunk = await super().__anext__()
+        self._assembler.add(chunk)
+        return chunk
+
+    @property
+    def completion(self) -> ChatCompletion:
+        """The completion so far; of a stream that was cut, the finish reason is null.
+
+        Raises:
+            LocalProtocolError: No chunk has come.
+        """
+        return self._assembler.completion()
 
 
 class Client:
     """Calls the operations of one server; connections are kept and used again.
 
     Args:
-        base_url: `http://host:port`, without a path.
-        connect: Opens a connection in another way: through memory, or a Unix socket.
+        base_url: `http://host:port` or `https://host:port`, without a path.
+        unix: Connects to this Unix socket; the URL's host is only named to the server then.
+        tls: Which certificates are trusted, and which are shown; by default what the system trusts.
+        connect: Opens a connection in a way of its own, as through memory.
+        api_key: Sent as `Authorization: Bearer …`.
         timeout: Seconds that the server may be silent.
+        connect_timeout: Seconds to make a connection.
+        retries: Further attempts of calls that change nothing, where a connection fails before the answer.
         headers: Sent with every call, names in lower case.
+
+    Raises:
+        ValueError: The URL is none of a server.
     """
 
     def __init__(
         self,
-        base_url: str = "http://127.0.0.1:5272",
+        base_url: str = DEFAULT_URL,
         *,
+        unix: str | Path | None = None,
+        tls: ssl.SSLContext | None = None,
         connect: Connect | None = None,
+        api_key: str | None = None,
         timeout: float = DEFAULT_TIMEOUT,
+        connect_timeout: float = CONNECT_TIMEOUT,
+        retries: int = RETRIES,
         headers: Headers = (),
     ) -> None:
-        parts = urlsplit(base_url)
-        if parts.scheme != "http" or not parts.hostname or parts.path not in ("", "/"):
-            raise ValueError(f"base_url: expected http://host:port, got {base_url}")
-        self._host = parts.netloc
-        host, port = parts.hostname, parts.port or 80
-        self._connect: Connect = connect or (lambda: connect_tcp(host, port))
+        self._whom = Whom.at(base_url, unix=unix, tls=tls, api_key=api_key, headers=headers)
+        self._connect = connect or self._connect_to_server
         self._timeout = timeout
-        self._headers = headers
+        self._connect_timeout = connect_timeout
+        self._retries = retries
         self._idle: list[_Call] = []
 
     async def __aenter__(self) -> Self:
@@ -175,13 +222,7 @@ class Client:
             TimeoutError: The server was silent for too long.
         """
         async with self._calling(operation, value, params, query) as call:
-            match event := await call.next_event():
-                case Response():
-                    return cast("ResponseT", event.value)
-                case Failure():
-                    raise ServerFailure(event)
-                case StreamItem() | StreamEnd():
-                    raise RemoteProtocolError("expected a whole answer, got a streamed one")
+            return cast("ResponseT", value_of(await call.next_event()))
 
     @asynccontextmanager
     async def stream(
@@ -198,6 +239,15 @@ class Client:
         """
         async with self._calling(operation, value, params, query) as call:
             yield Stream(call)
+
+    @asynccontextmanager
+    async def chat(self, request: ChatCompletionRequest) -> AsyncIterator[ChatStream]:
+        """Have a conversation answered chunk by chunk, whether or not the request says `stream`.
+
+        Args and errors as for `stream`.
+        """
+        async with self._calling(CHAT_COMPLETIONS, evolve(request, stream=True), None, None) as call:
+            yield ChatStream(call)
 
     @asynccontextmanager
     async def _calling(
@@ -225,32 +275,50 @@ class Client:
         params: Mapping[str, str] | None,
         query: Mapping[str, str] | None,
     ) -> _Call:
+        """Send a call; one that changes nothing is tried again until its answer begins."""
+        attempts = Attempts(safe=operation.safe, retries=self._retries)
         while True:
-            call = await self._kept() or await self._open()
-            kept = call.idle_since > 0
+            kept, sent = await self._kept(), False
+            call = kept
             try:
+                call = call or await self._open()
+                call.heard = False
                 data = call.connection.call(
-                    operation, value, params=params, query=query, headers=self._headers
+                    operation, value, params=params, query=query, headers=self._whom.headers
                 )
                 await call.send(data)
+                sent = True
+                if operation.safe:
+                    call.first = await call.next_event()
+                return call  # noqa: TRY300
             except BaseException as error:
-                await call.transport.aclose()
-                # Nothing was answered on a kept connection that the server has closed: another one will do.
-                if not (kept and isinstance(error, TransportBroken)):
+                heard = False
+                if call is not None:
+                    heard = call.heard
+                    await call.transport.aclose()
+                pause = attempts.again(error, kept=kept is not None, sent=sent, heard=heard)
+                if pause is None:
                     raise
-            else:
-                return call
+            if kept is not None:
+                await self.aclose()  # The others are as old.
+            await anyio.sleep(pause)
 
     async def _kept(self) -> _Call | None:
-        """Take the connection that was used last, unless the server may be about to close it."""
+        """Take the connection that was used last, unless the server has closed it, or may be about to."""
         while self._idle:
             call = self._idle.pop()
-            if anyio.current_time() - call.idle_since < KEEP_IDLE:
+            if anyio.current_time() - call.idle_since < KEEP_IDLE and not await call.is_stale():
                 return call
             await call.transport.aclose()
         return None
 
     async def _open(self) -> _Call:
-        with anyio.fail_after(self._timeout):
+        with anyio.fail_after(self._connect_timeout):
             transport = await self._connect()
-        return _Call(transport, ClientConnection(self._host), self._timeout)
+        return _Call(transport, ClientConnection(self._whom.authority), self._timeout)
+
+    async def _connect_to_server(self) -> Transport:
+        whom = self._whom
+        if whom.unix is not None:
+            return await connect_unix(whom.unix)
+        return await connect_tcp(whom.host, whom.port, tls=whom.tls)

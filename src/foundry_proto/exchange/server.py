@@ -168,14 +168,13 @@ class ServerExchange:
             self._family = "openai" if path.startswith("/v1/") else "compatible"
             return _no_such_route(method, path, missing=self._operations.misses(path))
         self._family = match.operations[0].errors  # All at one path have the same.
-        allow: Headers = ((b"allow", ", ".join(match.allow()).encode()),)
         if method == "OPTIONS":
-            return Response(value=None, status=204, headers=allow)
+            return Response(value=None, status=204, headers=_allow(match))
         operation = match.by_method(method)
         if operation is None:
             expected = " or ".join(match.allow())
             message = f"method: expected {expected} for {path[:200]}, got {method[:40]}"
-            return Failure(status=405, message=message, code="method_not_allowed", headers=allow)
+            return Failure(status=405, message=message, code="method_not_allowed", headers=_allow(match))
         self._operation = operation
         if operation.upgrade and (failure := check_websocket(headers)) is not None:
             return failure
@@ -341,6 +340,10 @@ def _arguments(operation: Operation[Any, Any, Any], query: str, match: Match) ->
     if query.count("&") >= MAX_QUERY_WORDS:
         raise ContentError(f"expected at most {MAX_QUERY_WORDS} parameters, got more", ("query",))
     return decode_words(operation.query, (*parse_qsl(query), *match.params.items()))
+
+
+def _allow(match: Match) -> Headers:
+    return ((b"allow", ", ".join(match.allow()).encode()),)
 
 
 def _too_large(limit: int) -> Failure:

@@ -115,13 +115,18 @@ class Match:
 
     operations: tuple[Operation[Any, Any, Any], ...]
     params: Mapping[str, str]
+    _allowed: tuple[str, ...] = field(init=False, repr=False, eq=False)
 
-    def allow(self) -> tuple[str, ...]:
-        """The methods that the path answers, for `Allow`."""
+    @_allowed.default
+    def _find_allowed(self) -> tuple[str, ...]:
         methods = [method for operation in self.operations for method in operation.methods]
         if any("GET" in operation.methods and operation.safe for operation in self.operations):
             methods.append("HEAD")
         return (*dict.fromkeys(methods), "OPTIONS")
+
+    def allow(self) -> tuple[str, ...]:
+        """The methods that the path answers, for `Allow`."""
+        return self._allowed
 
     def by_method(self, method: str) -> Operation[Any, Any, Any] | None:
         """The operation for a method; HEAD is answered by a safe GET."""
@@ -156,6 +161,8 @@ class Operations:
         self._by_shape: dict[_Shape, tuple[Operation[Any, Any, Any], ...]] = {}
         self._open: dict[int, list[_Shape]] = {}
         """The shapes that have parameters, by their number of segments."""
+        self._literal: dict[tuple[str | None, ...], Match] = {}
+        """What the shapes without parameters mean."""
         names: set[str] = set()
         for row in self._rows:
             if row.name in names:
@@ -167,7 +174,9 @@ class Operations:
             others = self._by_shape.get(shape, ())
             for other in others:
                 _check_neighbours(row, other)
-            self._by_shape[shape] = (*others, row)
+            rows = self._by_shape[shape] = (*others, row)
+            if None not in shape:
+                self._literal[shape] = Match(operations=rows, params={})
 
     def __iter__(self) -> Iterator[Operation[Any, Any, Any]]:
         return iter(self._rows)
@@ -194,8 +203,8 @@ class Operations:
             except UnicodeDecodeError:
                 return None
         # A shape without parameters, if there is one, is literal wherever others are not.
-        if (rows := self._by_shape.get(tuple(segments))) is not None:
-            return Match(operations=rows, params={})
+        if (literal := self._literal.get(tuple(segments))) is not None:
+            return literal
         fitting = [shape for shape in self._open.get(len(segments), ()) if _fits(shape, segments)]
         if not fitting:
             return None

@@ -1,0 +1,173 @@
+"""What both clients know, on an event loop and without: whom to call, and when to try again.
+
+Knows: what a base URL says, the headers of every call, which failures of a connection may be tried again, and
+how an answer's events are handed out.
+Refuses to know: sockets, event loops, clocks.
+
+When to try again follows RFC 9110, section 9.2.2: what changes nothing (a row that is `safe`) may be sent
+twice; anything else only when it cannot have been acted upon, since its last byte was never handed over.
+"""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from attrs import define, frozen
+
+from foundry_proto.errors import RemoteProtocolError
+from foundry_proto.events import Failure, Headers, Response, StreamEnd, StreamItem
+from foundry_proto.exchange import ClientAnswer
+
+__all__ = ["Attempts", "Items", "ServerFailure", "Whom", "value_of"]
+
+DEFAULT_URL: Final = "http://127.0.0.1:5272"
+
+DEFAULT_TIMEOUT: Final = 600.0
+"""Seconds that the server may be silent: a model may have to be loaded, and a long prompt to be read."""
+
+CONNECT_TIMEOUT: Final = 30.0
+"""Seconds to make a connection."""
+
+KEEP_IDLE: Final = 30.0
+"""Seconds that an unused connection is kept: less than any common server keeps it."""
+
+RETRIES: Final = 1
+"""Further attempts of a safe call: "A client SHOULD NOT automatically retry a failed automatic retry"."""
+
+RETRY_PAUSE: Final = 0.1
+"""Seconds before another attempt."""
+
+
+class ServerFailure(Exception):
+    """The server answered that it cannot do this; `failure` says what it said."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+
+
+@frozen(kw_only=True)
+class Whom:
+    """Which server is called, and how it is reached."""
+
+    authority: str
+    """What the `Host` header says."""
+    host: str
+    port: int
+    unix: Path | None
+    """The Unix socket that leads there instead of host and port."""
+    tls: ssl.SSLContext | None
+    headers: Headers
+    """Those of every call."""
+
+    @classmethod
+    def at(
+        cls,
+        base_url: str,
+        *,
+        unix: str | Path | None,
+        tls: ssl.SSLContext | None,
+        api_key: str | None,
+        headers: Headers,
+    ) -> Whom:
+        """Read what a client is given.
+
+        Raises:
+            ValueError: The URL is none of a server, or contradicts `tls`.
+        """
+        parts = urlsplit(base_url)
+        secure = parts.scheme == "https"
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.path not in ("", "/"):
+            raise ValueError(f"base_url: expected http://host:port or https://host:port, got {base_url}")
+        if tls is not None and not secure:
+            raise ValueError(f"base_url: expected https://host:port with tls, got {base_url}")
+        key: Headers = () if api_key is None else ((b"authorization", b"Bearer " + api_key.encode()),)
+        return cls(
+            authority=parts.netloc.rpartition("@")[2],
+            host=parts.hostname,
+            port=parts.port or (443 if secure else 80),
+            unix=None if unix is None else Path(unix),
+            tls=(tls or ssl.create_default_context()) if secure else None,
+            headers=(*key, *headers),
+        )
+
+
+@define
+class Attempts:
+    """The attempts at one call.
+
+    Args:
+        safe: Whether the call changes nothing on the server.
+        retries: Further attempts of a safe call.
+    """
+
+    _safe: bool
+    _retries: int
+
+    def again(self, error: BaseException, *, kept: bool, sent: bool, heard: bool) -> float | None:
+        """Say whether an attempt that failed is followed by another.
+
+        Args:
+            error: How it failed.
+            kept: Whether its connection had carried calls before: the server may have closed it meanwhile.
+            sent: Whether the whole request was handed over.
+            heard: Whether a byte of the answer came.
+
+        Returns:
+            Seconds to wait before; `None` where there is no other attempt.
+        """
+        # A time-out is none of these: who waited long enough is not made to wait once more.
+        lost = isinstance(error, ConnectionError | RemoteProtocolError)
+        if heard or not lost:
+            return None
+        if kept and (self._safe or not sent):
+            return 0.0
+        if self._safe and self._retries > 0:
+            self._retries -= 1
+            return RETRY_PAUSE
+        return None
+
+
+def value_of(event: ClientAnswer) -> Any:
+    """The value of a whole answer.
+
+    Raises:
+        ServerFailure: The server could not.
+        RemoteProtocolError: It answered otherwise.
+    """
+    match event:
+        case Response():
+            return event.value
+        case Failure():
+            raise ServerFailure(event)
+        case StreamItem() | StreamEnd():
+            raise RemoteProtocolError("expected a whole answer, got a streamed one")
+
+
+@define
+class Items:
+    """What a streamed answer hands out, event by event."""
+
+    over: bool = False
+    """Whether nothing follows."""
+
+    def take(self, event: ClientAnswer) -> Any:
+        """Give an event's item; `StreamEnd` where there are no more.
+
+        Raises:
+            ServerFailure: The server could not go on.
+            RemoteProtocolError: It answered otherwise.
+        """
+        self.over = not isinstance(event, StreamItem)
+        match event:
+            case StreamItem():
+                return event.value
+            case Failure():
+                raise ServerFailure(event)
+            case Response():
+                raise RemoteProtocolError("expected a streamed answer, got a whole one")
+            case StreamEnd():
+                return event
