@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from foundry_proto.errors import LocalProtocolError
 from foundry_runtime.engine.admission import check_job
-from foundry_runtime.engine.api import Counters, Event, Finished, Job, Started, Token
+from foundry_runtime.engine.api import Counters, EngineEvent, Finished, Job, Started, Token
 from foundry_runtime.engine.check import check_engine
 
 
@@ -34,12 +34,12 @@ class Shout:
         """Forget all of them."""
         self._said.clear()
 
-    def step(self) -> Sequence[Event]:
+    def step(self) -> Sequence[EngineEvent]:
         """Give each job its start, its next token, or its end."""
         self.counters.steps += 1
         return [event for job in list(self._said) for event in self._advance(job)]
 
-    def _advance(self, job: Job) -> list[Event]:
+    def _advance(self, job: Job) -> list[EngineEvent]:
         said = self._said[job] = self._said[job] + 1
         if said == 0:  # here a real engine computes the prompt, in slices of about 0.1 s
             self.counters.prompt_tokens += len(job.prompt)

@@ -1,13 +1,11 @@
-"""The protocol over a plain blocking socket, without any event loop: `python no_loop.py [PORT]`.
-
-One thread for each connection, and `foundry_proto` alone: bytes in, events out, and back.
-"""
+"""The protocol alone over blocking sockets, without any event loop: `python no_loop.py [PORT]`."""
 
 from __future__ import annotations
 
 import socket
 import sys
 import threading
+from contextlib import suppress
 
 from foundry_proto.chat.chat_stream import Identity, answer_to
 from foundry_proto.connection import Phase, ServerConnection
@@ -28,7 +26,7 @@ def talk(sock: socket.socket) -> None:
         for write in connection.send(*events):
             sock.sendall(write.data)
 
-    with sock:
+    with sock, suppress(OSError):  # the client has left, or is silent
         sock.settimeout(60)
         while connection.phase is not Phase.CLOSING:
             try:

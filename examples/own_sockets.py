@@ -11,7 +11,7 @@ import sys
 
 import trio
 
-from foundry_runtime import TimeOuts, serve_connection
+from foundry_runtime import TimeOuts, TransportBroken, serve_connection
 from foundry_runtime.transport import wrap_socket
 from greeting import application
 
@@ -22,7 +22,10 @@ room = trio.CapacityLimiter(3)
 async def talk(sock: socket.socket, number: int) -> None:
     """Serve one connection to its end."""
     async with room:
-        transport = await wrap_socket(sock)  # the socket is the transport's from here on
+        try:
+            transport = await wrap_socket(sock)  # the socket is the transport's from here on
+        except TransportBroken:
+            return  # the client has left
         print(f"connection {number} from {transport.peer}", file=sys.stderr)
         await serve_connection(transport, application, time_outs=time_outs)
 
@@ -36,7 +39,10 @@ async def main(port: int) -> None:
             number = 0
             while True:
                 await trio.lowlevel.wait_readable(listener)
-                sock, _ = listener.accept()
+                try:
+                    sock, _ = listener.accept()
+                except OSError:
+                    continue  # a client that has left already
                 number += 1
                 nursery.start_soon(talk, sock, number)
 

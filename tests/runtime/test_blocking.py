@@ -6,6 +6,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ def in_a_thread(backend: str) -> Iterator[tuple[int, Any]]:
     async def run(*, task_status: Any) -> None:
         listeners = await open_tcp_listeners("127.0.0.1", 0)
         async with anyio.create_task_group() as tasks:
-            await tasks.start(lambda task_status: serve(application, listeners, task_status=task_status))
+            await tasks.start(partial(serve, application, listeners))
             task_status.started(listeners[0].port)
 
     with anyio.from_thread.start_blocking_portal(backend) as portal:
