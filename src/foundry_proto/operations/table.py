@@ -174,9 +174,9 @@ class Operations:
             others = self._by_shape.get(shape, ())
             for other in others:
                 _check_neighbours(row, other)
-            rows = self._by_shape[shape] = (*others, row)
+            found = self._by_shape[shape] = (*others, row)
             if None not in shape:
-                self._literal[shape] = Match(operations=rows, params={})
+                self._literal[shape] = Match(operations=found, params={})
 
     def __iter__(self) -> Iterator[Operation[Any, Any, Any]]:
         return iter(self._rows)
