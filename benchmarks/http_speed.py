@@ -45,7 +45,7 @@ PLAIN_LIMITS: Final[Mapping[str, float]] = {NATIVE: 0.9, TRIO: 1.05}
 STREAM_LIMITS: Final[Mapping[str, float]] = {NATIVE: 1.5, TRIO: 1.5}
 MOUNTED_LIMIT: Final = 1.3
 """How many times the native server's time the application may take under another server: under uvicorn with
-httptools, for with h11 uvicorn alone, with nothing to do, takes longer than that."""
+httptools, which it takes where it finds it; with h11 most of the time is uvicorn's own."""
 
 _LAST_CHUNK: Final = b"\r\n0\r\n\r\n"
 
