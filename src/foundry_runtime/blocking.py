@@ -86,9 +86,9 @@ class _Call:
             self.sock.sendall(data)
 
     def next_event(self) -> ClientAnswer:
-        if (event := self.first) is not None:
-            self.first = None
-            return event
+        first, self.first = self.first, None
+        if first is not None:
+            return first
         while (event := self.connection.next_event()) is NEED_DATA:
             with _named_failures():
                 data = self.sock.recv(65536)

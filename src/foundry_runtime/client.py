@@ -74,9 +74,9 @@ class _Call:
         await self.transport.send(data)
 
     async def next_event(self) -> ClientAnswer:
-        if (event := self.first) is not None:
-            self.first = None
-            return event
+        first, self.first = self.first, None
+        if first is not None:
+            return first
         while (event := self.connection.next_event()) is NEED_DATA:
             self.transport.deadline = anyio.current_time() + self.timeout
             data = await self.transport.receive()

@@ -10,7 +10,7 @@ import pytest
 import trio.testing
 
 from foundry_proto.operations import CHAT_COMPLETIONS
-from foundry_runtime.client import KEEP_IDLE
+from foundry_runtime.calling import KEEP_IDLE
 from foundry_runtime.server import TimeOuts, serve
 from foundry_runtime.transport import Handler, Listener, TransportBroken, memory_transport_pair
 from tests.support.applications import chat_request, make_test_application

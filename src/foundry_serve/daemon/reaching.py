@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from foundry_runtime.client import DEFAULT_TIMEOUT, Client
+from foundry_runtime.calling import DEFAULT_TIMEOUT
+from foundry_runtime.client import Client
 from foundry_runtime.transport import Transport, connect_tcp, connect_unix
 from foundry_serve.daemon.state import ServiceState
 from foundry_serve.listening import UNIX
