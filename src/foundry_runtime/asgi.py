@@ -30,7 +30,7 @@ from foundry_proto.exchange import Answer, Data, End, Piece, ServerExchange, Sta
 from foundry_runtime.application import Application, Hangup
 from foundry_runtime.server import LARGE_BODY, TimeOuts, request_timed_out
 
-__all__ = ["ASGIApplication", "Message", "Receive", "Scope", "SendMessage"]
+__all__ = ["ASGIApplication", "Message", "Receive", "Scope", "SendMessage", "address_of", "target_of"]
 
 logger = logging.getLogger(__name__)
 
