@@ -87,7 +87,7 @@ def test_threads_have_a_connection_each(server: tuple[int, Any]) -> None:
             thread.start()
         for thread in threads:
             thread.join()
-        assert journal.ended == ["slow"] * 3
+        assert journal.begun == ["slow"] * 3
         assert len(client._idle) == 3
 
 
