@@ -23,6 +23,7 @@ RULES: Final = {
     "foundry_runtime/": {"anyio", "attrs"},
     "foundry_runtime/transport/": {"asyncio", "trio"},
     "foundry_runtime/wakeup.py": {"asyncio", "trio"},
+    "foundry_runtime/websocket/": {"wsproto"},
     "foundry_runtime/engine/": {"numpy"},
     "foundry_runtime/engine/session.py": {"onnxruntime"},
     "foundry_runtime/engine/genai/": {"onnxruntime_genai"},

@@ -69,6 +69,11 @@ class Lifecycle:
         """The models that are in memory and may be used, in the order in which they were asked for."""
         return [model.id for model in self._models.values() if model.state is State.READY]
 
+    @property
+    def states(self) -> dict[str, State]:
+        """Where each model is that is not absent."""
+        return {model.id: model.state for model in self._models.values()}
+
     def state(self, model: str) -> State:
         """Where a model is."""
         return self._models[model].state if model in self._models else State.ABSENT

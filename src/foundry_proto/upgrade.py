@@ -77,7 +77,7 @@ def check_origin(headers: Headers) -> Failure | None:
     if origin is None or _LOCAL.fullmatch(origin):
         return None
     message = f"origin: expected a page of this machine, got {_show(origin)}"
-    return Failure(status=403, message=message, code="forbidden")
+    return Failure(status=403, message=message, code="foreign_origin")
 
 
 def _listed(headers: Headers, name: bytes) -> set[bytes]:

@@ -23,6 +23,7 @@ from attrs import frozen
 from foundry_proto.events import Failure, Head, Request
 from foundry_proto.exchange import Answer, Gate
 from foundry_proto.operations import Operations
+from foundry_proto.upgrade import check_origin
 
 __all__ = [
     "Application",
@@ -179,6 +180,9 @@ class Application(Generic[ContextT]):
             return _NOT_RUNNING
         if head.operation.local and not is_local(head.client):
             return _NOT_LOCAL
+        if head.operation.upgrade and self.gate is None:
+            # A gate has its own rules for web pages.
+            return check_origin(head.headers)
         return None
 
     async def handle(self, request: Request[Any], carrier: Carrier) -> None:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Sequence
 from email.utils import formatdate
 from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 import anyio.to_thread
@@ -31,6 +31,9 @@ from foundry_proto.sentinels import NEED_DATA, NeedData
 from foundry_runtime.application import Application, Hangup
 from foundry_runtime.crowd import Crowd, CrowdLimits
 from foundry_runtime.transport import Listener, Transport, TransportBroken, TransportClosed
+
+if TYPE_CHECKING:
+    from foundry_runtime.websocket import Conversing
 
 __all__ = ["LARGE_BODY", "TimeOuts", "request_timed_out", "serve", "serve_connection"]
 
@@ -50,7 +53,9 @@ class TimeOuts:
     write: float = 30.0
     """For a reader to take what is written."""
     linger: float = 2.0
-    """For a client to read the last answer, when more came than was read."""
+    """For a client to read the last answer, when more came than was read, or to part from a WebSocket."""
+    silence: float = 40.0
+    """For a sign of life on a WebSocket; it is asked for at half of that."""
 
     def of(self, phase: Phase) -> float:
         """How long a phase may last."""
@@ -75,7 +80,6 @@ class _StandardHeaders:
 
 _SERVER: Final = b"foundry-proto/" + __version__.encode()
 _standard_headers: Final = _StandardHeaders()
-_NO_WEBSOCKET: Final = Failure(status=501, message="this server opens no WebSockets", type="server_error")
 LARGE_BODY: Final = 64 * 1024
 """Bytes of input from which on it is read in a thread; to hand it over takes 0.1 ms."""
 _LOST: Final = (TransportBroken, TransportClosed, TimeoutError)
@@ -117,6 +121,8 @@ class _Served:
     _timed: Phase | None = field(init=False, default=None)
     """The phase whose input is waited for, and that the transport's deadline belongs to."""
     _stopping: bool = field(init=False, default=False)
+    _conversation: Conversing | None = field(init=False, default=None)
+    """What is said on the connection since it is a WebSocket."""
     _taken: int = field(init=False, default=0)
     """Bytes that came since the last request was whole."""
 
@@ -133,6 +139,8 @@ class _Served:
     def stop(self) -> None:
         """End the connection as soon as no answer is under way."""
         self._stopping = True
+        if self._conversation is not None:
+            self._conversation.stop()
         # Not the connection's own phase: an answer's end may still be leaving when it waits for a request.
         if self._timed in (Phase.IDLE, Phase.HEAD):
             self._transport.deadline = 0.0
@@ -159,7 +167,8 @@ class _Served:
             case Request():
                 await self._respond(event)
             case Upgrade():
-                await self.send(_NO_WEBSOCKET)
+                await self._converse(event)
+                return False
             case Failure() | Response():
                 await self.send(event)
             case Disconnected() | None:
@@ -253,6 +262,30 @@ class _Served:
     async def _respond(self, request: Request[Any]) -> None:
         self._timed = self._transport.deadline = None
         await self._application.handle(request, self)
+
+    async def _converse(self, upgrade: Upgrade) -> None:
+        """Go on as a WebSocket, to the connection's end."""
+        # Only now: a server without the row needs no package for it.
+        from foundry_runtime.websocket import (  # noqa: PLC0415
+            Conversing,
+            Frames,
+            Patience,
+            open_websocket,
+            text_limit,
+        )
+
+        self._timed = None
+        answer, behind = self._connection.switch(upgrade)
+        frames = Frames(limit=text_limit(self._limits))
+        frames.receive_data(behind)
+        patience = Patience(
+            write=self._time_outs.write, silence=self._time_outs.silence, linger=self._time_outs.linger
+        )
+        async with open_websocket(self._transport, frames, patience=patience, first=answer) as socket:
+            self._conversation = Conversing(socket, self._application, upgrade.head, self._limits)
+            if self._stopping:
+                self._conversation.stop()
+            await self._conversation.run()
 
     async def is_gone(self) -> bool:
         """Read while an answer is made, so that a hang-up is noticed and ends the work."""

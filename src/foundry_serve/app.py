@@ -18,6 +18,7 @@ from foundry_proto.operations import ALL
 from foundry_runtime.application import Application, WorkLimits
 from foundry_runtime.download.manager import MOST_DOWNLOADS, Downloads
 from foundry_runtime.download.sources.api import Source
+from foundry_runtime.feed import Feed
 from foundry_runtime.models.directory import ModelDirectory
 from foundry_runtime.models.external import Relay
 from foundry_runtime.models.pool import ModelPool, OpenModel
@@ -26,6 +27,7 @@ from foundry_runtime.models.registered import RegisteredModels
 from foundry_runtime.platform import usable_cores
 from foundry_serve.catalog import make_catalog, make_sources
 from foundry_serve.handlers import HANDLERS
+from foundry_serve.reporting import reported
 from foundry_serve.services import Services
 
 __all__ = ["make_application"]
@@ -63,7 +65,8 @@ def make_application(
 
     @asynccontextmanager
     async def lifespan(task_group: TaskGroup) -> AsyncIterator[Services]:
-        pool = ModelPool(open_model, task_group)
+        feed = Feed()
+        pool = ModelPool(open_model, task_group, tell=feed.publish)
         registered, relay = RegisteredModels(directory.home), Relay()
         if published is not None:
             task_group.start_soon(published.keep_fresh)
@@ -76,6 +79,7 @@ def make_application(
                 prompt_threads=CapacityLimiter(usable_cores()),
                 registered=registered,
                 relay=relay,
+                feed=feed,
                 endpoints=tuple(endpoints),
                 stop=stop,
                 most_messages=most_messages,
@@ -84,4 +88,4 @@ def make_application(
             await relay.aclose()
             await pool.aclose()
 
-    return Application(ALL, HANDLERS, lifespan, gate=gate, work=work)
+    return Application(ALL, reported(HANDLERS), lifespan, gate=gate, work=work)

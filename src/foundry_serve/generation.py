@@ -36,6 +36,7 @@ from foundry_runtime.models.pool import LoadedModel
 from foundry_runtime.models.sampling import SamplingRequest, sampling_for
 from foundry_serve.leasing import Refusal, refusing
 from foundry_serve.logprobs import LogprobTeller
+from foundry_serve.reporting import GenerationReport
 from foundry_serve.services import Services
 
 __all__ = [
@@ -166,6 +167,7 @@ async def generate(
     """
     generations = model.worker.submit_all([(job, model.text_stream(stops, shown)) for job in jobs])
     tellers = [LogprobTeller(model.prompts.tokenizer, shown) for _ in jobs]
+    report = GenerationReport(services.feed, model.folder.id, jobs)
     left = len(jobs)
     try:
         while left:
@@ -177,6 +179,7 @@ async def generate(
                     await send(*events, _broken(delivery.error, prompt_field))
                     return
                 events += _events(answer, index, delivery, tellers[index])
+                report.take(index, delivery)
                 left -= isinstance(delivery, Done)
             await send(*events)
     finally:

@@ -9,6 +9,7 @@ from attrs import define, field, frozen
 
 from foundry_proto.messages.chat import MAX_MESSAGES
 from foundry_runtime.download.manager import Downloads
+from foundry_runtime.feed import Feed
 from foundry_runtime.models.catalog import Catalog
 from foundry_runtime.models.directory import ModelDirectory
 from foundry_runtime.models.external import Relay
@@ -43,6 +44,8 @@ class Services:
     """The models of other servers."""
     relay: Relay
     """How requests reach them."""
+    feed: Feed
+    """What happens here, for who watches."""
     gpu: GpuDevice = field(factory=GpuDevice)
     most_messages: int = MAX_MESSAGES
     """How many messages a chat may have."""

@@ -191,6 +191,13 @@ def test_a_body_may_be_as_large_as_over_http_and_no_larger() -> None:
     assert error["error"]["message"] == "body: expected at most 4194304 bytes, got more"
 
 
+def test_a_server_may_allow_less() -> None:
+    talk = conversation(body_limit=100, depth=4)
+    assert refused(talk.receive(chat("a", {**CHAT, "user": "x" * 100})))["status"] == 413
+    deep = refused(talk.receive(chat("a", {"metadata": [[[[1]]]]})))
+    assert deep["error"]["message"] == "body: expected at most 4 levels of nesting, got more"
+
+
 def test_who_may_not_ask_is_refused_before_the_body_is_looked_at() -> None:
     asked: list[Head] = []
 

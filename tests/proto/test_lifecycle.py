@@ -329,3 +329,15 @@ def test_what_was_not_asked_for_cannot_be_over() -> None:
         machine.unloaded(M, 1)
     with pytest.raises(LocalProtocolError, match=r"^other: cannot be not loaded while it is absent$"):
         machine.load_failed("other", 1, reason="")
+
+
+def test_states_are_those_of_models_that_are_not_absent() -> None:
+    machine = Lifecycle()
+    assert machine.states == {}
+    machine.acquire(Lease(model=M), 0)
+    assert machine.states == {M: State.LOADING}
+    machine.loaded(M, 0)
+    machine.acquire(Lease(model="other:1"), 0)
+    assert machine.states == {M: State.READY, "other:1": State.LOADING}
+    machine.load_failed("other:1", 0, reason="no")
+    assert machine.states == {M: State.READY}

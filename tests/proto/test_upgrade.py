@@ -144,7 +144,7 @@ def test_a_page_of_this_machine_may_have_one(origin: str) -> None:
 )
 def test_a_page_of_another_site_may_not(origin: str) -> None:
     assert check_origin(((b"origin", origin.encode()),)) == Failure(
-        status=403, message=f"origin: expected a page of this machine, got {origin}", code="forbidden"
+        status=403, message=f"origin: expected a page of this machine, got {origin}", code="foreign_origin"
     )
 
 

@@ -81,6 +81,7 @@ CASES: Final[dict[str, Case]] = {
     "unload_model/documented": Case(given=(PHI,)),
     "unload_model/unknown_model": Case(),
     "unregister_model/unknown": Case(),
+    "watch/no_websocket": Case(),
 }
 
 VARYING: Final = {

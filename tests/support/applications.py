@@ -11,10 +11,12 @@ from anyio.abc import TaskGroup
 from attrs import define, field
 
 from foundry_proto.chat.chat_stream import Identity, answer_to
-from foundry_proto.events import Request
+from foundry_proto.events import Request, StreamItem
 from foundry_proto.messages.chat import ChatCompletionRequest, UserMessage
-from foundry_proto.operations import CHAT_COMPLETIONS, Operations
+from foundry_proto.messages.watch import Watching, WatchRequest
+from foundry_proto.operations import CHAT_COMPLETIONS, WATCH, Operations
 from foundry_runtime.application import Application, Send
+from foundry_runtime.feed import Feed
 
 __all__ = ["Journal", "chat_request", "make_test_application"]
 
@@ -26,6 +28,8 @@ class Journal:
     begun: list[str] = field(factory=list)
     ended: list[str] = field(factory=list)
     cancelled: list[str] = field(factory=list)
+    feed: Feed = field(factory=lambda: Feed(max_events=10))
+    """What is told to who watches."""
 
 
 def chat_request(model: str = "echo", text: str = "hi", **more: Any) -> ChatCompletionRequest:
@@ -34,13 +38,22 @@ def chat_request(model: str = "echo", text: str = "hi", **more: Any) -> ChatComp
 
 
 def make_test_application() -> Application[Journal]:
-    """`echo` says the question back, word by word; see the handler for the others."""
+    """`echo` says the question back, word by word; see the handler for the others. What the feed tells can be
+    watched."""
 
     @asynccontextmanager
     async def lifespan(_: TaskGroup) -> AsyncIterator[Journal]:
         yield Journal()
 
-    return Application(Operations([CHAT_COMPLETIONS]), {"chat_completions": _chat}, lifespan)
+    operations = Operations([CHAT_COMPLETIONS, WATCH])
+    return Application(operations, {"chat_completions": _chat, "watch": _watch}, lifespan)
+
+
+async def _watch(journal: Journal, request: Request[WatchRequest], send: Send) -> None:
+    with journal.feed.watching(request.value) as watcher:
+        await send(StreamItem(value=Watching(topics=request.value.topics)))
+        while True:
+            await send(*(StreamItem(value=event) for event in await watcher.receive()))
 
 
 async def _chat(journal: Journal, request: Request[ChatCompletionRequest], send: Send) -> None:

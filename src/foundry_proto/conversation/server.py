@@ -26,7 +26,7 @@ from foundry_proto.codec import ContentError, encode, structure
 from foundry_proto.errors import LocalProtocolError
 from foundry_proto.events import Failure, Head, Headers, Request, Response, StreamEnd, StreamItem
 from foundry_proto.exchange import Answer, Data, ServerExchange
-from foundry_proto.jsontext import dump_json, load_json, show
+from foundry_proto.jsontext import MAX_DEPTH, dump_json, load_json, show
 from foundry_proto.messages.errors import ErrorDetail, error_body
 from foundry_proto.messages.watch import (
     CallCancelled,
@@ -117,11 +117,15 @@ class ServerConversation:
         operations: What is offered here; chats need their row.
         head: The request that opened the WebSocket: every chat has its headers and its client.
         check: Says whether a chat may be answered, as for a request over HTTP.
+        body_limit: The most bytes of a chat's body, instead of what its row says.
+        depth: The most levels of nesting in a body.
     """
 
     _operations: Operations
     _head: Head = field(kw_only=True)
     _check: Callable[[Head], Failure | None] = field(kw_only=True, default=lambda _: None)
+    _body_limit: int | None = field(kw_only=True, default=None)
+    _depth: int = field(kw_only=True, default=MAX_DEPTH)
     _headers: Headers = field(init=False)
     _calls: dict[str, _Call] = field(init=False, factory=dict)
 
@@ -174,8 +178,14 @@ class ServerConversation:
             return _refused(None, Failure(status=400, message=message), param="id")
         if call.id in self._calls:
             message = f"id: expected one that is not in use, got {show(call.id)}"
-            return _refused(None, Failure(status=409, message=message, code="conflict"), param="id")
-        exchange = ServerExchange(self._operations, client=self._head.client, stream=_bodies)
+            return _refused(None, Failure(status=409, message=message, code="id_in_use"), param="id")
+        exchange = ServerExchange(
+            self._operations,
+            client=self._head.client,
+            body_limit=self._body_limit,
+            depth=self._depth,
+            stream=_bodies,
+        )
         answer = self._outcome(call, exchange)
         if isinstance(answer, Request):
             self._calls[call.id] = _Call(exchange)
@@ -186,7 +196,7 @@ class ServerConversation:
         """What HTTP would make of the same request: head, who may ask, body."""
         if len(self._calls) >= MAX_CALLS:
             message = f"expected at most {MAX_CALLS} chats at a time on one WebSocket, got more"
-            return Failure(status=429, message=message, code="too_many_requests")
+            return Failure(status=429, message=message, code="too_many_chats")
         head = exchange.receive_head("POST", CHAT_COMPLETIONS.path, self._headers)
         if not isinstance(head, Head):
             return cast("Failure", head)  # a POST gets no other

@@ -90,7 +90,7 @@ CORE: Final = Operations(
 OPENAI: Final = Operations([COMPLETIONS, EMBEDDINGS])
 """The routes of OpenAI's API alone."""
 
-EXTRA: Final = Operations([CACHE_LOCATION, REGISTER_MODEL, UNREGISTER_MODEL, OPENAPI_DOCUMENT])
+EXTRA: Final = Operations([CACHE_LOCATION, REGISTER_MODEL, UNREGISTER_MODEL, OPENAPI_DOCUMENT, WATCH])
 """What neither has: a route of an old client, and this project's own."""
 
 ALL: Final = DOCUMENTED + CORE + OPENAI + EXTRA

@@ -22,7 +22,6 @@ WATCH: Final[Operation[ClientMessage, None, ServerMessage]] = Operation(
     response=NoneType,
     item=cast("type[Any]", ServerMessage),
     upgrade=True,
-    long=True,
     errors="compatible",
     profile="extra",
     heading="this project's own",

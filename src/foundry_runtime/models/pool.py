@@ -32,6 +32,8 @@ from foundry_proto.lifecycle import (
     State,
     Unload,
 )
+from foundry_proto.messages.watch import ModelChanged
+from foundry_proto.sentinels import ABSENT
 from foundry_runtime.engine.text.guidance.grammars import Guidance
 from foundry_runtime.engine.text.prompt import PromptMaker
 from foundry_runtime.engine.worker import Worker
@@ -151,12 +153,21 @@ class ModelPool:
         open_model: Loads one.
         task_group: Where loads, unloads and the timer run; cancelled after `aclose`.
         default_ttl: Seconds that a model stays without being used, where nobody says how long.
+        tell: Is told of each change of a model's state, in the event loop; it must not wait.
     """
 
     def __init__(
-        self, open_model: OpenModel, task_group: TaskGroup, *, default_ttl: float = DEFAULT_TTL
+        self,
+        open_model: OpenModel,
+        task_group: TaskGroup,
+        *,
+        default_ttl: float = DEFAULT_TTL,
+        tell: Callable[[ModelChanged], None] = lambda _: None,
     ) -> None:
         self._open_model = open_model
+        self._tell = tell
+        self._told: dict[str, State] = {}
+        """Where the models were when it was last told."""
         self._task_group = task_group
         self._default_ttl = default_ttl
         self._lifecycle = Lifecycle(default_ttl)
@@ -245,6 +256,10 @@ class ModelPool:
         """The ids of the models that are in memory and may be used."""
         return self._lifecycle.ready
 
+    def states(self) -> list[ModelChanged]:
+        """Where each model is that is not absent, as it would be told."""
+        return [self._changed(model_id, state) for model_id, state in self._lifecycle.states.items()]
+
     def provider_of(self, model_id: str) -> str | None:
         """Where a loaded model runs; `None` if it is not loaded."""
         return self._models[model_id].provider if model_id in self.loaded() else None
@@ -314,6 +329,18 @@ class ModelPool:
         deadline = self._lifecycle.deadline
         if deadline is not None and deadline < self._alarm:
             self._sooner.set()
+        self._tell_changes()
+
+    def _tell_changes(self) -> None:
+        before, self._told = self._told, self._lifecycle.states
+        for model_id in {**before, **self._told}:
+            state = self._told.get(model_id, State.ABSENT)
+            if before.get(model_id, State.ABSENT) is not state:
+                self._tell(self._changed(model_id, state))
+
+    def _changed(self, model_id: str, state: State) -> ModelChanged:
+        provider = self._models[model_id].provider if state is State.READY else ABSENT
+        return ModelChanged(model=model_id, state=state.value, provider=provider)
 
     async def _watch(self) -> None:
         """Let go of what nobody has used for long enough, when its time has come."""
@@ -338,6 +365,8 @@ class ModelPool:
         finally:
             now = anyio.current_time()
             if model is None:
+                self._told.pop(folder.id, None)
+                self._tell(ModelChanged(model=folder.id, state="failed", reason=reason))
                 self._perform(self._lifecycle.load_failed(folder.id, now, reason=reason))
             else:
                 self._models[folder.id] = model

@@ -16,6 +16,7 @@ from foundry_serve.handlers import (
     models,
     service,
     tokens,
+    watch,
 )
 from foundry_serve.services import Services
 
@@ -47,6 +48,7 @@ _ALL: Final[tuple[Handler[Services], ...]] = (
     downloads.download_model,
     external.register_model,
     external.unregister_model,
+    watch.watch,
 )
 
 HANDLERS: Final[Mapping[str, Handler[Services]]] = {handler.__name__: handler for handler in _ALL}

@@ -23,6 +23,7 @@ from foundry_runtime.models.description import CatalogModel
 from foundry_runtime.models.directory import ModelDirectory
 from foundry_serve.failures import no_such_model
 from foundry_serve.leasing import Refusal
+from foundry_serve.reporting import DownloadReport
 from foundry_serve.services import Services
 
 __all__ = ["download_model"]
@@ -35,30 +36,42 @@ async def download_model(services: Services, request: Request[DownloadRequest], 
 
     A model that is here already ends at once, unless it is forced.
     """
+    report = DownloadReport(services.feed, request.value)
+    failure: Failure | None = Failure(status=500, message="the request for it was given up")
     try:
-        delivery = await anyio.to_thread.run_sync(_delivery, services, request)
-        if delivery is not None:
-            async with services.downloads.joined(delivery) as transfer:
-                async for progress in transfer:
-                    await send(StreamItem(value=progress))
+        await _bring(services, request, send, report)
+        failure = None
     except Refusal as refusal:
-        await send(refusal.failure)
+        failure = refusal.failure
     except Conflict as conflict:
-        await send(Failure(status=409, message=f"model: {conflict}", param="model", code="conflict"))
+        failure = Failure(status=409, message=f"model: {conflict}", param="model", code="conflict")
     except TooMany as error:
-        await send(
-            Failure(
-                status=503,
-                message=str(error),
-                type="server_error",
-                code="overloaded",
-                headers=((b"retry-after", b"60"),),
-            )
+        failure = Failure(
+            status=503,
+            message=str(error),
+            type="server_error",
+            code="overloaded",
+            headers=((b"retry-after", b"60"),),
         )
     except DownloadFailed as error:
-        await send(Failure(status=500, message=str(error)))
-    else:
-        await send(StreamEnd())
+        failure = Failure(status=500, message=str(error))
+    finally:
+        report.ended(failure)
+    await send(StreamEnd() if failure is None else failure)
+
+
+async def _bring(
+    services: Services, request: Request[DownloadRequest], send: Send, report: DownloadReport
+) -> None:
+    if (wrong := report.wrong()) is not None:
+        raise _bad("progressToken", wrong)
+    delivery = await anyio.to_thread.run_sync(_delivery, services, request)
+    if delivery is None:
+        return
+    async with services.downloads.joined(delivery) as transfer:
+        async for progress in transfer:
+            report.progress(progress)
+            await send(StreamItem(value=progress))
 
 
 def _delivery(services: Services, request: Request[DownloadRequest]) -> Delivery | None:
