@@ -115,20 +115,11 @@ class Conversing:
                 await self._socket.send(event.data)
 
     async def _answer(self, call: Called, scope: anyio.CancelScope) -> None:
-        over = False  # From there on the id may be another chat's.
-
-        async def send(*events: Answer) -> None:
-            nonlocal over
-            if over:
-                raise LocalProtocolError("cannot send after a whole answer")
-            texts = self._conversation.send(call.id, *events)
-            over = call.id not in self._conversation.running
-            await self._socket.send(*texts)
-
+        carrier = _Chat(self._socket, self._conversation, call.id)
         try:
             with scope:
-                await self._application.handle(call.request, send)
-            if not over:
+                await self._application.handle(call.request, carrier)
+            if not carrier.answered:
                 await self._socket.send(*self._conversation.cancelled(call.id))
         except Hangup:
             pass  # The reader will notice, too.
@@ -142,16 +133,50 @@ class Conversing:
             self._watch.cancel()
 
     async def _tell(self, watch: WatchBegun, scope: anyio.CancelScope) -> None:
-        async def send(*events: Answer) -> None:
-            # What one watch has to tell must not come behind what the next one says.
-            if scope.cancel_called:
-                await anyio.lowlevel.checkpoint()
-            await self._socket.send(*self._conversation.send(None, *events))
-
         with scope:
             try:
-                await self._application.handle(watch.request, send)
+                await self._application.handle(watch.request, _Watch(self._socket, self._conversation, scope))
             except TooSlow as error:
                 self._socket.close(POLICY, str(error))
             except Hangup:
                 pass
+
+
+@define(eq=False)
+class _Chat:
+    """What carries one chat's answer."""
+
+    _socket: TextSocket
+    _conversation: ServerConversation
+    _id: str
+    answered: bool = field(init=False, default=False)
+    """From there on the id may be another chat's."""
+
+    async def send(self, *events: Answer) -> None:
+        if self.answered:
+            raise LocalProtocolError("cannot send after a whole answer")
+        texts = self._conversation.send(self._id, *events)
+        self.answered = self._id not in self._conversation.running
+        await self._socket.send(*texts)
+
+    async def is_gone(self) -> bool:
+        return False  # Who notices that is the reader, which ends all that runs.
+
+
+@define(eq=False)
+class _Watch:
+    """What carries what is watched."""
+
+    _socket: TextSocket
+    _conversation: ServerConversation
+    _scope: anyio.CancelScope
+    answered: bool = field(init=False, default=False)
+
+    async def send(self, *events: Answer) -> None:
+        # What one watch has to tell must not come behind what the next one says.
+        if self._scope.cancel_called:
+            await anyio.lowlevel.checkpoint()
+        await self._socket.send(*self._conversation.send(None, *events))
+
+    async def is_gone(self) -> bool:
+        return False
