@@ -54,4 +54,4 @@ async def main(url: str) -> None:
 
 
 if __name__ == "__main__":
-    trio.run(main, *(sys.argv[1:] or [DEFAULT]))
+    trio.run(main, sys.argv[1] if len(sys.argv) > 1 else DEFAULT)
