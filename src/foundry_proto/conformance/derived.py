@@ -94,6 +94,7 @@ _SAMPLES: Final[Mapping[str, _Sample]] = {
     "get_model": _Sample(group="models", profiles=("core", "openai"), path=_named, needs=("model",)),
     "cache_location": _Sample(group="extra", profiles=("extra",)),
     "openapi": _Sample(group="extra", profiles=("extra",)),
+    "watch": _Sample(group="websocket", profiles=("extra",)),
     "register_model": _Sample(group="extra", profiles=("extra",), order="alone"),
     "unregister_model": _Sample(
         group="extra", profiles=("extra",), path=lambda _: {"name": "no-such-model"}, order="alone"
@@ -131,7 +132,7 @@ def _cases_of(operation: _Op) -> Iterable[Case]:
         order=sample.order,
     )
     known = operation.name in _SAMPLES
-    if known and operation.name not in _CHANGED_BY_SAMPLE:
+    if known and not operation.upgrade and operation.name not in _CHANGED_BY_SAMPLE:
         _add_answers(section, operation, sample)
     _add_methods(section, operation)
     if known and operation.has_body:
