@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import cast
 
 import anyio
 import pytest
@@ -12,9 +11,10 @@ import trio.testing
 from foundry_proto.operations import CHAT_COMPLETIONS
 from foundry_runtime.calling import KEEP_IDLE
 from foundry_runtime.server import TimeOuts, serve
-from foundry_runtime.transport import Handler, Listener, TransportBroken, memory_transport_pair
+from foundry_runtime.transport import TransportBroken
 from tests.support.applications import chat_request, make_test_application
 from tests.support.serving import raw_request, read_all, served, until
+from tests.support.websockets import OneConnection
 
 pytestmark = pytest.mark.anyio
 
@@ -99,27 +99,12 @@ async def test_a_refused_client_may_read_the_answer_before_the_close() -> None:
         assert (await transport.receive()).startswith(b"HTTP/1.1 413 ")
 
 
-class _OneConnection:
-    """A listener that accepts one connection, through memory."""
-
-    def __init__(self) -> None:
-        self.client, self._server = memory_transport_pair()
-        self._closed = anyio.Event()
-
-    async def serve(self, handler: Handler) -> None:
-        await handler(self._server)
-        await self._closed.wait()
-
-    async def aclose(self) -> None:
-        self._closed.set()
-
-
 @pytest.mark.parametrize(("model", "seconds"), [("hold", 10), ("slow", 2)])
 async def test_stopping_waits_for_a_running_answer_but_not_for_ever(model: str, seconds: float) -> None:
-    listener = _OneConnection()
+    listener = OneConnection()
     stop = anyio.Event()
     async with anyio.create_task_group() as group:
-        run = partial(serve, make_test_application(), [cast("Listener", listener)], stop=stop, drain=10)
+        run = partial(serve, make_test_application(), [listener.as_listener()], stop=stop, drain=10)
         group.start_soon(run)
         await listener.client.send(raw_request(chat_request(model, text="one two", stream=True)))
         await listener.client.receive()
@@ -131,10 +116,10 @@ async def test_stopping_waits_for_a_running_answer_but_not_for_ever(model: str, 
 
 
 async def test_stopping_ends_idle_connections_at_once() -> None:
-    listener = _OneConnection()
+    listener = OneConnection()
     stop = anyio.Event()
     async with anyio.create_task_group() as group:
-        group.start_soon(partial(serve, make_test_application(), [cast("Listener", listener)], stop=stop))
+        group.start_soon(partial(serve, make_test_application(), [listener.as_listener()], stop=stop))
         await anyio.sleep(1)
         begin = anyio.current_time()
         stop.set()
