@@ -10,6 +10,8 @@ import hashlib
 import os
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -22,6 +24,7 @@ from foundry_runtime.models.default import fetch_default_file
 from foundry_runtime.models.directory import ModelDirectory
 from foundry_runtime.models.importing import import_model
 from foundry_runtime.models.recipes import DEFAULT_ID
+from tests.support.leaks import backend_options, nothing_left
 from tests.support.no_silent_skips import pytest_runtest_makereport
 
 __all__ = ["pytest_runtest_makereport"]
@@ -33,10 +36,26 @@ os.environ["FOUNDRY_CATALOG"] = "off"
 _A_DAY = 24 * 60 * 60
 
 
-@pytest.fixture(params=[pytest.param(("asyncio", {}), id="asyncio"), pytest.param(("trio", {}), id="trio")])
-def anyio_backend(request: pytest.FixtureRequest) -> object:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--strict-leaks",
+        action="store_true",
+        help="After each test, look for tasks, threads, files and sockets that it has left behind.",
+    )
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """With `--strict-leaks`, a test that leaves something behind fails."""
+    with nothing_left() if request.config.getoption("--strict-leaks") else nullcontext():
+        yield
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest, nothing_is_left: None) -> object:
     """Each async test runs on both loops, never on one only."""
-    return request.param
+    strict = request.config.getoption("--strict-leaks")
+    return request.param, backend_options(request.param) if strict else {}
 
 
 def _test_home() -> Path:

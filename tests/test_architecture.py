@@ -34,6 +34,8 @@ RULES: Final = {
     "foundry_runtime/importers/": {"gguf", "numpy", "onnx", "tokenizers"},
     "foundry_runtime/conformance/pytest_items.py": {"pytest"},
     "foundry_serve/": {"anyio", "attrs", "click", "rich"},
+    "foundry_serve/metrics.py": {"prometheus_client"},
+    "foundry_serve/tracing.py": {"opentelemetry"},
 }
 """Place to packages, beside the standard library's; what holds for a place holds below it."""
 

@@ -198,6 +198,7 @@ PACKAGES: Final[dict[str, list[str]]] = {
         "port_holder",
         "request_stop",
         "reserve",
+        "resident_memory",
         "return_freed_memory",
         "return_large_memory_at_once",
         "shared_library_name",

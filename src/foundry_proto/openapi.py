@@ -144,7 +144,8 @@ def _success(operation: _Row, schemas: Schemas) -> Schema:
         return {"description": status_phrase(101)}
     content: Schema = {}
     if operation.response is not NoneType:
-        content[_JSON] = {"schema": schemas.of(operation.response, "written")}
+        media = operation.media_type.partition(b";")[0].decode()
+        content[media] = {"schema": schemas.of(operation.response, "written")}
     if operation.stream is not None:
         media = operation.stream.media_type.partition(b";")[0].decode()
         content[media] = {

@@ -26,11 +26,13 @@ from foundry_proto.operations import Operations
 from foundry_proto.upgrade import check_origin
 
 __all__ = [
+    "Answering",
     "Application",
     "Carrier",
     "Handler",
     "Hangup",
     "Lifespan",
+    "Observer",
     "Send",
     "WorkLimits",
     "is_local",
@@ -88,6 +90,30 @@ class Carrier(Protocol):
 Handler = Callable[[ContextT, Request[Any], Send], Awaitable[None]]
 """Serves one request of one operation."""
 
+Answering = Callable[[Request[Any], Send], Awaitable[None]]
+"""Serves a request to its end, whatever its handler does."""
+
+ObservedT_contra = TypeVar("ObservedT_contra", contravariant=True)
+
+
+class Observer(Protocol[ObservedT_contra]):
+    """What stands around every request: it may note what happens, and add headers to answers."""
+
+    async def around(
+        self, context: ObservedT_contra, request: Request[Any], send: Send, answer: Answering
+    ) -> None:
+        """Have a request answered by `answer`, with this `send` or one that calls it."""
+
+    def refused(self, context: ObservedT_contra | None, failure: Failure, head: Head | None) -> Failure:
+        """Give what is sent instead of the answer to a request that no handler sees.
+
+        Args:
+            context: What handlers share; `None` while the application does not run.
+            failure: Why.
+            head: The request's, if it came so far.
+        """
+
+
 Lifespan = Callable[[TaskGroup], AbstractAsyncContextManager[ContextT]]
 """Makes what handlers share. The task group is for all that outlives a request; the end cancels it."""
 
@@ -131,6 +157,7 @@ class Application(Generic[ContextT]):
         lifespan: Makes what every handler gets as its first argument.
         gate: Decides who may ask; without one everybody may. Whatever carries requests asks it.
         work: How much may be worked on.
+        observer: Stands around every request; without one nobody does.
 
     Raises:
         ValueError: An operation has no handler, or a handler no operation.
@@ -144,6 +171,7 @@ class Application(Generic[ContextT]):
         *,
         gate: Gate | None = None,
         work: WorkLimits | None = None,
+        observer: Observer[ContextT] | None = None,
     ) -> None:
         names = {operation.name for operation in operations}
         if odd := sorted(names ^ set(handlers)):
@@ -155,6 +183,7 @@ class Application(Generic[ContextT]):
         """How many `long` requests are being worked on."""
         self._handlers = dict(handlers)
         self._lifespan = lifespan
+        self._observer = observer
         self._running: list[ContextT] = []
         """What handlers share, while there is any."""
 
@@ -184,6 +213,12 @@ class Application(Generic[ContextT]):
             # A gate has its own rules for web pages.
             return check_origin(head.headers)
         return None
+
+    def refused(self, failure: Failure, head: Head | None = None) -> Failure:
+        """Give what is sent for a request that no handler sees; whoever refuses one calls this."""
+        if self._observer is None:
+            return failure
+        return self._observer.refused(self._running[0] if self._running else None, failure, head)
 
     async def handle(self, request: Request[Any], carrier: Carrier) -> None:
         """Serve one request to its end, or for as long as somebody waits for it.
@@ -216,15 +251,23 @@ class Application(Generic[ContextT]):
             raise Hangup
 
     async def _handle(self, request: Request[Any], carrier: Carrier) -> None:
-        name = request.head.operation.name
+        async def answer(request: Request[Any], send: Send) -> None:
+            await self._answer(request, send, carrier)
+
         if not self._running:
-            await carrier.send(_NOT_RUNNING)
-            return
+            await carrier.send(self.refused(_NOT_RUNNING, request.head))
+        elif self._observer is None:
+            await answer(request, carrier.send)
+        else:
+            await self._observer.around(self._running[0], request, carrier.send, answer)
+
+    async def _answer(self, request: Request[Any], send: Send, carrier: Carrier) -> None:
+        name = request.head.operation.name
         try:
             if request.head.operation.long:
-                await self._work_on(request, carrier.send)
+                await self._work_on(request, send)
             else:
-                await self._handlers[name](self._running[0], request, carrier.send)
+                await self._handlers[name](self._running[0], request, send)
         except Hangup:
             raise
         except Exception:
@@ -233,7 +276,7 @@ class Application(Generic[ContextT]):
             if not carrier.answered:
                 logger.error("%s ended without a whole answer", name)
         if not carrier.answered:
-            await carrier.send(_FAILED)
+            await send(_FAILED)
 
     async def _work_on(self, request: Request[Any], send: Send) -> None:
         """Serve a request that may take long, if there is room for it, and as long as it may take."""

@@ -123,6 +123,8 @@ class _Served:
     _stopping: bool = field(init=False, default=False)
     _conversation: Conversing | None = field(init=False, default=None)
     """What is said on the connection since it is a WebSocket."""
+    _head: Head | None = field(init=False, default=None)
+    """Of the request that comes, once it is there."""
     _taken: int = field(init=False, default=0)
     """Bytes that came since the last request was whole."""
 
@@ -163,13 +165,17 @@ class _Served:
             return False
         match event := await self._next_event():
             case Head():
+                self._head = event
                 await self._decide(event)
             case Request():
+                self._head = None
                 await self._respond(event)
             case Upgrade():
                 await self._converse(event)
                 return False
-            case Failure() | Response():
+            case Failure():
+                await self._refuse(event)
+            case Response():
                 await self.send(event)
             case Disconnected() | None:
                 return False
@@ -227,7 +233,7 @@ class _Served:
 
     async def _time_out(self, phase: Phase) -> None:
         failure = request_timed_out(phase.value, self._time_outs.of(phase))
-        for write in self._connection.give_up(failure):
+        for write in self._connection.give_up(self._application.refused(failure, self._head)):
             await self._write(write.data)
 
     @property
@@ -255,9 +261,14 @@ class _Served:
 
     async def _decide(self, head: Head) -> None:
         if (failure := self._application.check(head)) is not None:
-            await self.send(failure)
+            await self._refuse(failure)
         elif data := self._connection.accept_body():
             await self._write(data)
+
+    async def _refuse(self, failure: Failure) -> None:
+        """Answer what no handler sees."""
+        head, self._head = self._head, None
+        await self.send(self._application.refused(failure, head))
 
     async def _respond(self, request: Request[Any]) -> None:
         self._timed = self._transport.deadline = None

@@ -27,6 +27,8 @@ from foundry_runtime.models.registered import RegisteredModels
 from foundry_runtime.platform import usable_cores
 from foundry_serve.catalog import make_catalog, make_sources
 from foundry_serve.handlers import HANDLERS
+from foundry_serve.metrics import Metrics
+from foundry_serve.observing import MeasuredOpener, Observer, Watching
 from foundry_serve.reporting import reported
 from foundry_serve.services import Services
 
@@ -45,6 +47,7 @@ def make_application(
     work: WorkLimits | None = None,
     most_downloads: int = MOST_DOWNLOADS,
     most_messages: int = MAX_MESSAGES,
+    watching: Watching | None = None,
 ) -> Application[Services]:
     """Put the application together.
 
@@ -60,13 +63,17 @@ def make_application(
         work: How much may be worked on.
         most_downloads: How many models may be downloaded at a time.
         most_messages: How many messages a chat may have.
+        watching: What is told of the server while it runs, and to whom.
     """
     places = make_sources() if sources is None else sources
+
+    watching = watching or Watching()
+    metrics = Metrics()
 
     @asynccontextmanager
     async def lifespan(task_group: TaskGroup) -> AsyncIterator[Services]:
         feed = Feed()
-        pool = ModelPool(open_model, task_group, tell=feed.publish)
+        pool = ModelPool(MeasuredOpener(open_model, metrics), task_group, tell=feed.publish)
         registered, relay = RegisteredModels(directory.home), Relay()
         if published is not None:
             task_group.start_soon(published.keep_fresh)
@@ -81,6 +88,9 @@ def make_application(
                 relay=relay,
                 feed=feed,
                 endpoints=tuple(endpoints),
+                metrics=metrics,
+                shows_metrics=watching.metrics,
+                stopping=watching.stopping,
                 stop=stop,
                 most_messages=most_messages,
             )
@@ -88,4 +98,5 @@ def make_application(
             await relay.aclose()
             await pool.aclose()
 
-    return Application(ALL, reported(HANDLERS), lifespan, gate=gate, work=work)
+    observer = Observer(metrics, traces=watching.traces, prompts=watching.prompts)
+    return Application(ALL, reported(HANDLERS), lifespan, gate=gate, work=work, observer=observer)

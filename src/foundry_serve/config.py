@@ -49,6 +49,7 @@ from foundry_serve.kinds import (
     texts,
     whole,
 )
+from foundry_serve.logs import FORMATS, LogFormat
 
 __all__ = [
     "CONFIG_FILE",
@@ -139,6 +140,17 @@ class Config:
         default=False, metadata=says("Let programs on this machine stop the server.", switch)
     )
     verbose: bool = field(default=False, metadata=says("Log more.", switch))
+    log_format: LogFormat = field(
+        default="text",
+        metadata=says("How lines of the log look: for people, or as JSON.", choice(*FORMATS)),
+    )
+    log_prompts: bool = field(
+        default=False, metadata=says("Log what is asked, and tell it in traces.", switch)
+    )
+    metrics: bool = field(default=True, metadata=says("Tell Prometheus what is counted: /metrics.", switch))
+    tracing: bool = field(
+        default=False, metadata=says("Send traces, as OpenTelemetry's own variables say.", switch)
+    )
     runtime: Runtime = field(
         default="asyncio", metadata=says("The event loop to run on.", choice("asyncio", "trio"))
     )

@@ -36,6 +36,7 @@ from foundry_runtime.models.pool import LoadedModel
 from foundry_runtime.models.sampling import SamplingRequest, sampling_for
 from foundry_serve.leasing import Refusal, refusing
 from foundry_serve.logprobs import LogprobTeller
+from foundry_serve.observing import metering
 from foundry_serve.reporting import GenerationReport
 from foundry_serve.services import Services
 
@@ -170,18 +171,21 @@ async def generate(
     report = GenerationReport(services.feed, model.folder.id, jobs)
     left = len(jobs)
     try:
-        while left:
-            events: list[Answer] = []
-            for index, delivery in await generations.receive():
-                if isinstance(delivery, Broken):
-                    if isinstance(delivery.error, EngineLost):
-                        services.pool.discard(model)
-                    await send(*events, _broken(delivery.error, prompt_field))
-                    return
-                events += _events(answer, index, delivery, tellers[index])
-                report.take(index, delivery)
-                left -= isinstance(delivery, Done)
-            await send(*events)
+        with metering(services.metrics, model.folder.id, len(jobs)) as meter:
+            while left:
+                events: list[Answer] = []
+                deliveries = await generations.receive()
+                meter.delivered(deliveries)
+                for index, delivery in deliveries:
+                    if isinstance(delivery, Broken):
+                        if isinstance(delivery.error, EngineLost):
+                            services.pool.discard(model)
+                        await send(*events, _broken(delivery.error, prompt_field))
+                        return
+                    events += _events(answer, index, delivery, tellers[index])
+                    report.take(index, delivery)
+                    left -= isinstance(delivery, Done)
+                await send(*events)
     finally:
         generations.cancel()
 

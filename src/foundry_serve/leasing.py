@@ -28,6 +28,7 @@ from foundry_runtime.models.catalog import Catalog
 from foundry_runtime.models.folder import BadModelFolder, ModelFolder, Task
 from foundry_runtime.models.pool import Loaded, LoadedEncoder, LoadedModel, LoadFailed
 from foundry_serve.failures import load_failure, model_elsewhere, no_such_model, not_moved, wrong_task
+from foundry_serve.observing import note
 from foundry_serve.services import Services
 
 __all__ = ["Refusal", "encoder_for", "model_for", "noting_provider", "refusing"]
@@ -119,6 +120,7 @@ async def _leased(
 ) -> AsyncIterator[Loaded]:
     try:
         folder = await anyio.to_thread.run_sync(_find, services.catalog, name)
+        note(model=folder.id)
         if folder.task != task:  # told without loading it
             raise Refusal(wrong_task(folder))
         async with services.pool.lease(folder, ttl=ttl, provider=provider) as model:

@@ -15,6 +15,7 @@ from foundry_runtime.models.directory import ModelDirectory
 from foundry_runtime.models.external import Relay
 from foundry_runtime.models.pool import ModelPool
 from foundry_runtime.models.registered import RegisteredModels
+from foundry_serve.metrics import Metrics
 
 __all__ = ["GpuDevice", "Services"]
 
@@ -51,5 +52,11 @@ class Services:
     """How many messages a chat may have."""
     endpoints: tuple[str, ...] = ()
     """The addresses that the server is bound to, as URLs."""
+    metrics: Metrics = field(factory=Metrics)
+    """What is counted and measured."""
+    shows_metrics: bool = True
+    """Whether anybody is told of it."""
+    stopping: Callable[[], bool] = field(default=lambda: False)
+    """Whether the server has been asked to stop."""
     stop: Callable[[], None] | None = None
     """Ends the server; `None` where it may not be ended by request."""

@@ -24,6 +24,7 @@ from foundry_runtime.server import serve as serve_application
 from foundry_runtime.wakeup import Doorbell
 from foundry_serve.config import Config
 from foundry_serve.listening import endpoints_of, open_listeners, policy_for, read_keys
+from foundry_serve.tracing import NO_TRACES, Traces, open_telemetry
 
 __all__ = ["Stages", "prepare_process", "run_server"]
 
@@ -70,16 +71,22 @@ def run_server(
         BadConfig: The settings contradict each other, or name what cannot be used.
         OSError: The port cannot be had; the text names it and, where that is known, who has it.
     """
+    traces, end_traces = open_telemetry(prompts=config.log_prompts) if config.tracing else (NO_TRACES, None)
     failures: list[OSError] = []
     try:
-        anyio.run(_serve, config, directory, stages, own_key, backend=config.runtime)
+        anyio.run(_serve, config, directory, stages, own_key, traces, backend=config.runtime)
     except* OSError as group:
         failures += [error for error in group.exceptions if isinstance(error, OSError)]
+    finally:
+        if end_traces is not None:
+            end_traces()
     if failures:
         raise failures[0]
 
 
-async def _serve(config: Config, directory: ModelDirectory, stages: Stages, own_key: str | None) -> None:
+async def _serve(
+    config: Config, directory: ModelDirectory, stages: Stages, own_key: str | None, traces: Traces
+) -> None:
     stop, bell = anyio.Event(), Doorbell()
     with stop_requests(bell.ring):
         keys = read_keys(config)
@@ -93,6 +100,7 @@ async def _serve(config: Config, directory: ModelDirectory, stages: Stages, own_
         from foundry_runtime.models.loading import ModelOpener  # noqa: PLC0415
         from foundry_serve.app import make_application  # noqa: PLC0415
         from foundry_serve.catalog import make_sources, published_models  # noqa: PLC0415
+        from foundry_serve.observing import Watching  # noqa: PLC0415
 
         prepare_process()
         application = make_application(
@@ -111,6 +119,12 @@ async def _serve(config: Config, directory: ModelDirectory, stages: Stages, own_
             work=config.work,
             most_downloads=config.max_downloads,
             most_messages=config.max_messages,
+            watching=Watching(
+                metrics=config.metrics,
+                traces=traces,
+                prompts=config.log_prompts,
+                stopping=stop.is_set,
+            ),
         )
 
         async def serve_to_the_end(*, task_status: TaskStatus[None]) -> None:

@@ -14,6 +14,7 @@ from foundry_proto.exchange import ClientAnswer, ClientExchange, ServerExchange
 from foundry_proto.messages.chat import ChatCompletionRequest, UserMessage
 from foundry_proto.messages.completions import ChatCompletion, ChatCompletionChunk
 from foundry_proto.operations import CHAT_COMPLETIONS, Operation
+from foundry_proto.operations.service import METRICS
 from foundry_proto.sentinels import ABSENT, NEED_DATA
 from tests.support.fakes import COPY, DROP, FAKES, FIND, PUT, Widget
 
@@ -243,3 +244,10 @@ def test_any_reply_gives_events_or_a_remote_error(
     operation: Operation[Any, Any, Any], status: int, headers: Headers, body: bytes
 ) -> None:
     replied(operation, status, headers, body)
+
+
+def test_an_answer_of_another_kind_than_json_is_its_text() -> None:
+    plain: Headers = ((b"content-type", METRICS.media_type),)
+    (answer,) = replied(METRICS, 200, plain, "a 1 # é\n".encode())
+    assert answer == Response(value="a 1 # é\n", status=200, headers=plain)
+    assert replied(METRICS, 200, plain, b"\xff") == ["the answer is not what was expected: expected UTF-8"]

@@ -26,6 +26,7 @@ from foundry_runtime.models.pool import Loaded, LoadedModel, ModelPool
 from foundry_runtime.models.published.models import PublishedModels
 from foundry_runtime.server import TimeOuts
 from foundry_serve.app import make_application
+from foundry_serve.observing import Watching
 from foundry_serve.services import Services
 from tests.support.serving import Served
 
@@ -111,6 +112,10 @@ class _Recorder:
     def lost(self) -> bool:
         return self._worker.lost
 
+    @property
+    def process(self) -> int | None:
+        return self._worker.process
+
     def submit(self, job: Job, text: TextStream) -> Generation:
         self._jobs.append(job)
         return self._worker.submit(job, text)
@@ -128,6 +133,7 @@ async def scripted_server(
     endpoints: Sequence[str] = (),
     stop: Callable[[], None] | None = None,
     sources: Sequence[Source] = (),
+    watching: Watching | None = None,
     published: PublishedModels | None = None,
     gate: Gate | None = None,
     limits: Limits | None = None,
@@ -146,6 +152,7 @@ async def scripted_server(
             published=published,
             gate=gate,
             most_messages=most_messages,
+            watching=watching,
         )
         async with application.running() as services, anyio.create_task_group() as connections:
             models.services.append(services)

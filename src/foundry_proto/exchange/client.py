@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import NoneType
-from typing import Any, Final
+from typing import Any
 from urllib.parse import urlencode
 
 from attrs import define, field
@@ -20,6 +20,7 @@ from foundry_proto.events import Failure, Headers, Response, StreamEnd, StreamIt
 from foundry_proto.jsontext import load_json
 from foundry_proto.messages.errors import read_failure
 from foundry_proto.operations import Operation
+from foundry_proto.operations.table import JSON
 from foundry_proto.sentinels import NEED_DATA, NeedData
 from foundry_proto.streams import StreamDecoder
 
@@ -27,8 +28,6 @@ __all__ = ["ClientAnswer", "ClientExchange"]
 
 ClientAnswer = Response[Any] | StreamItem[Any] | StreamEnd | Failure
 """What a client may be told."""
-
-_JSON: Final = b"application/json"
 
 
 @define
@@ -92,7 +91,7 @@ class ClientExchange:
         if not operation.has_body:
             return self._method, target, (), b""
         body = encode(value)
-        headers = ((b"content-type", _JSON), (b"content-length", b"%d" % len(body)))
+        headers = ((b"content-type", JSON), (b"content-length", b"%d" % len(body)))
         return self._method, target, headers, body
 
     def receive_head(self, status: int, headers: Headers) -> None:
@@ -147,10 +146,18 @@ class ClientExchange:
         value = None
         if self._operation.response is not NoneType and self._method != "HEAD" and self._status != 204:
             try:
-                value = decode(self._operation.response, raw)
+                value = self._value(raw)
             except ContentError as error:
                 raise RemoteProtocolError(f"the answer is not what was expected: {error}") from None
         return Response(value=value, status=self._status, headers=self._headers)
+
+    def _value(self, raw: bytes) -> object:
+        if self._operation.media_type == JSON:
+            return decode(self._operation.response, raw)
+        try:
+            return raw.decode()
+        except UnicodeDecodeError:
+            raise ContentError("expected UTF-8") from None
 
     def _failure(self, raw: bytes) -> Failure:
         """Read a failure from a reply of any server; where its body says nothing, the status must do."""

@@ -41,6 +41,7 @@ from foundry_proto.exchange.gate import Asked, Gate
 from foundry_proto.jsontext import MAX_DEPTH
 from foundry_proto.messages.errors import ErrorFamily, error_body
 from foundry_proto.operations import Match, Operation, Operations
+from foundry_proto.operations.table import JSON
 from foundry_proto.streams import StreamWriter
 from foundry_proto.upgrade import check_websocket, websocket_headers
 
@@ -96,7 +97,6 @@ _ORDER: Final[Mapping[_Sent, Mapping[type, _Sent]]] = {
     _Sent.ALL: {},
 }
 
-_JSON: Final = b"application/json"
 _BODILESS: Final = (204, 304)
 """Statuses whose replies end with the head (RFC 9110, section 6.4.1)."""
 
@@ -253,7 +253,7 @@ class ServerExchange:
     def _pieces(self, event: Answer, *, first: bool) -> list[Piece]:
         match event:
             case Response():
-                return _whole(event.status, event.headers, event.value, lowest=200)
+                return _whole(event.status, event.headers, event.value, lowest=200, media=self._media)
             case Failure() if first:
                 return _whole(event.status, event.headers, error_body(event, self._family), lowest=400)
             case Failure():
@@ -265,6 +265,10 @@ class ServerExchange:
                 return [*self._begin(first=first), *self._last(self._format.encode_end()), End()]
             case _:
                 assert_never(event)
+
+    @property
+    def _media(self) -> bytes:
+        return JSON if self._operation is None else self._operation.media_type
 
     @property
     def _format(self) -> StreamWriter:
@@ -287,7 +291,7 @@ class ServerExchange:
         return [*(Data(data=piece) for piece in most), Data(data=last, after=self._format.final_pause)]
 
 
-def _whole(status: int, headers: Headers, value: object, *, lowest: int) -> list[Piece]:
+def _whole(status: int, headers: Headers, value: object, *, lowest: int, media: bytes = JSON) -> list[Piece]:
     if not lowest <= status <= 599:
         raise LocalProtocolError(f"cannot send the status {status}: expected one from {lowest} to 599")
     check_headers(headers)
@@ -296,9 +300,13 @@ def _whole(status: int, headers: Headers, value: object, *, lowest: int) -> list
         return [Start(status=status, headers=(*headers, *length)), End()]
     if status in _BODILESS:
         raise LocalProtocolError(f"cannot send a value with the status {status}")
-    body = value if isinstance(value, bytes) else encode(value)
-    described = ((b"content-type", _JSON), (b"content-length", b"%d" % len(body)))
+    body = value if isinstance(value, bytes) else _write(value, media)
+    described = ((b"content-type", media), (b"content-length", b"%d" % len(body)))
     return [Start(status=status, headers=(*described, *headers)), Data(data=body), End()]
+
+
+def _write(value: object, media: bytes) -> bytes:
+    return encode(value) if media == JSON else str(value).encode()
 
 
 def _no_such_route(method: str, path: str, *, missing: bool) -> Failure:
@@ -365,9 +373,9 @@ def _check_body_headers(operation: Operation[Any, Any, Any], headers: Headers, l
         return None
     # Choice: a body without a Content-Type is taken for JSON; one of another type is refused even where it
     # would parse, since a web page may send `text/plain` anywhere without asking.
-    media = header(headers, b"content-type") or _JSON
+    media = header(headers, b"content-type") or JSON
     name, *parameters = (part.strip() for part in media.lower().split(b";"))
-    if name != _JSON and not (name.startswith(b"application/") and name.endswith(b"+json")):
+    if name != JSON and not (name.startswith(b"application/") and name.endswith(b"+json")):
         return _unsupported(f"content-type: expected application/json, got {_show_header(media)}")
     for parameter in parameters:
         key, _, value = parameter.partition(b"=")

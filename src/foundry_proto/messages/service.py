@@ -21,6 +21,7 @@ __all__ = [
     "CoreStatus",
     "DeviceId",
     "DeviceWords",
+    "Health",
     "OpenAPIDocument",
     "ServiceStatus",
     "ShuttingDown",
@@ -61,6 +62,14 @@ class CoreStatus:
     """Where local models are stored."""
     pid: int
     """The server's process."""
+
+
+@frozen(kw_only=True)
+class Health:
+    """How the service is."""
+
+    status: Literal["live", "ready"]
+    """`live`: it answers. `ready`: requests may come."""
 
 
 @frozen(kw_only=True)

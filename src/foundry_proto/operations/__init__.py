@@ -30,6 +30,10 @@ from foundry_proto.operations.service import (
     CACHE_LOCATION,
     CORE_STATUS,
     GET_GPU_DEVICE,
+    HEALTH,
+    HEALTH_LIVE,
+    HEALTH_READY,
+    METRICS,
     OPENAPI_DOCUMENT,
     SERVICE_STATUS,
     SET_GPU_DEVICE,
@@ -90,7 +94,19 @@ CORE: Final = Operations(
 OPENAI: Final = Operations([COMPLETIONS, EMBEDDINGS])
 """The routes of OpenAI's API alone."""
 
-EXTRA: Final = Operations([CACHE_LOCATION, REGISTER_MODEL, UNREGISTER_MODEL, OPENAPI_DOCUMENT, WATCH])
+EXTRA: Final = Operations(
+    [
+        CACHE_LOCATION,
+        REGISTER_MODEL,
+        UNREGISTER_MODEL,
+        OPENAPI_DOCUMENT,
+        HEALTH,
+        HEALTH_LIVE,
+        HEALTH_READY,
+        METRICS,
+        WATCH,
+    ]
+)
 """What neither has: a route of an old client, and this project's own."""
 
 ALL: Final = DOCUMENTED + CORE + OPENAI + EXTRA

@@ -23,7 +23,7 @@ from foundry_proto.errors import LocalProtocolError
 from foundry_proto.messages.errors import ErrorFamily
 from foundry_proto.streams import StreamFormat
 
-__all__ = ["MAX_REQUEST_BODY", "Match", "Operation", "Operations", "Profile"]
+__all__ = ["JSON", "MAX_REQUEST_BODY", "Match", "Operation", "Operations", "Profile"]
 
 RequestT = TypeVar("RequestT")
 ResponseT = TypeVar("ResponseT")
@@ -32,6 +32,8 @@ ItemT = TypeVar("ItemT")
 Profile = Literal["documented", "core", "openai", "extra"]
 """Where an operation comes from: the REST reference page, the newer routes, OpenAI's API alone, or none of
 these."""
+
+JSON: Final = b"application/json"
 
 MAX_REQUEST_BODY: Final = 4 * 1024 * 1024
 """Bytes: eight times an English prompt of 128k tokens, so that other scripts and JSON's escapes have room."""
@@ -73,6 +75,8 @@ class Operation(Generic[RequestT, ResponseT, ItemT]):
     public: bool = False
     """Whether it is answered without a key, where keys are asked for."""
     body_limit: int = MAX_REQUEST_BODY
+    media_type: bytes = JSON
+    """What a whole answer is written in; other than JSON its type is `str`, and its value the text."""
     errors: ErrorFamily = "openai"
     """The form of its failures; the same for all operations at one path."""
     failures: tuple[int, ...] = ()

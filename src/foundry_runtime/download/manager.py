@@ -142,6 +142,11 @@ class Downloads:
         self._task_group = task_group
         self._running: dict[object, _Running] = {}
 
+    @property
+    def running(self) -> int:
+        """How many downloads are under way."""
+        return len(self._running)
+
     def source_of(self, model: WantedModel) -> Source:
         """Find the source of a model.
 

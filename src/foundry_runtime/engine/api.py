@@ -289,3 +289,8 @@ class Perishable(Protocol):
     def lost(self) -> bool:
         """Whether it is gone, so that only `close` may still be called. Read it from any thread."""
         ...
+
+    @property
+    def pid(self) -> int:
+        """The process that it is in."""
+        ...

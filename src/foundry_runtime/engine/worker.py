@@ -82,6 +82,11 @@ class Worker(Protocol):
         """Whether nothing more will be generated here; it may have happened while nobody asked anything."""
         ...
 
+    @property
+    def process(self) -> int | None:
+        """The process that the engine is in, if it has one of its own."""
+        ...
+
     def submit(self, job: Job, text: TextStream) -> Generation:
         """Give a job to the engine; to be called in the event loop that will receive from the generation.
 
@@ -130,6 +135,12 @@ class _Front:
         """Whether nothing more will be generated here."""
         engine = self._loaded()
         return self._gone is not None or (isinstance(engine, Perishable) and engine.lost)
+
+    @property
+    def process(self) -> int | None:
+        """The process that the engine is in, if it has one of its own."""
+        engine = self._loaded()
+        return engine.pid if isinstance(engine, Perishable) else None
 
     def submit(self, job: Job, text: TextStream) -> Generation:
         """Give a job to the engine; see `Worker.submit`."""

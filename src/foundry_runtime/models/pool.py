@@ -260,6 +260,10 @@ class ModelPool:
         """Where each model is that is not absent, as it would be told."""
         return [self._changed(model_id, state) for model_id, state in self._lifecycle.states.items()]
 
+    def models(self) -> list[Loaded]:
+        """The models that are in memory and may be used."""
+        return [self._models[model_id] for model_id in self.loaded()]
+
     def provider_of(self, model_id: str) -> str | None:
         """Where a loaded model runs; `None` if it is not loaded."""
         return self._models[model_id].provider if model_id in self.loaded() else None

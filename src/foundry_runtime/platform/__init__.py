@@ -19,6 +19,7 @@ from foundry_runtime.platform.files import (
 from foundry_runtime.platform.libraries import shared_library_name
 from foundry_runtime.platform.memory import (
     LazyMemory,
+    resident_memory,
     return_freed_memory,
     return_large_memory_at_once,
     usable_memory,
@@ -48,6 +49,7 @@ __all__ = [
     "port_holder",
     "request_stop",
     "reserve",
+    "resident_memory",
     "return_freed_memory",
     "return_large_memory_at_once",
     "shared_library_name",

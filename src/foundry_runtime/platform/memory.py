@@ -10,6 +10,7 @@ import ctypes
 import functools
 import mmap
 import os
+import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,7 +19,13 @@ from typing import Any, Final, final
 
 from foundry_runtime.platform._cgroups import iter_groups, read_file
 
-__all__ = ["LazyMemory", "return_freed_memory", "return_large_memory_at_once", "usable_memory"]
+__all__ = [
+    "LazyMemory",
+    "resident_memory",
+    "return_freed_memory",
+    "return_large_memory_at_once",
+    "usable_memory",
+]
 
 
 def usable_memory(
@@ -46,6 +53,35 @@ def _windows_memory() -> int:
     if not kernel32.GlobalMemoryStatusEx(ctypes.byref(status)):
         raise OSError("GlobalMemoryStatusEx tells nothing")
     return int(status[1])
+
+
+def resident_memory(pid: int, *, system: str = sys.platform, proc: Path = Path("/proc")) -> int | None:
+    """Bytes that a process has in memory now; `None` when there is none of this number, or it is not told."""
+    if system == "linux":
+        fields = read_file(proc / str(pid) / "statm").split()  # in pages; see proc(5)
+        return int(fields[1]) * os.sysconf("SC_PAGE_SIZE") if len(fields) > 1 else None
+    if system == "win32":
+        return _windows_resident(pid)
+    told = subprocess.run(["ps", "-o", "rss=", "-p", str(pid)], capture_output=True, text=True, check=False)  # noqa: S603, S607
+    return int(told.stdout) * 1024 if told.stdout.strip().isdecimal() else None
+
+
+def _windows_resident(pid: int) -> int | None:
+    """As `GetProcessMemoryInfo` tells it in a structure of two small and eight large numbers, of which the
+    first is the structure's size and the fourth what is in memory."""
+    kernel32: Any = vars(ctypes)["WinDLL"]("kernel32")
+    kernel32.OpenProcess.restype = ctypes.c_void_p
+    process = kernel32.OpenProcess(0x1000, False, pid)  # PROCESS_QUERY_LIMITED_INFORMATION
+    if not process:
+        return None
+    counters = (ctypes.c_uint64 * 9)()
+    size = ctypes.sizeof(counters)
+    ctypes.c_uint32.from_buffer(counters).value = size
+    try:
+        found = kernel32.K32GetProcessMemoryInfo(ctypes.c_void_p(process), ctypes.byref(counters), size)
+        return int(counters[2]) if found else None
+    finally:
+        kernel32.CloseHandle(ctypes.c_void_p(process))
 
 
 def return_freed_memory(*, system: str = sys.platform) -> None:

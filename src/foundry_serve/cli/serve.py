@@ -16,6 +16,7 @@ from foundry_serve.cli.options import asked_for, server_options
 from foundry_serve.cli.terminal import fail, warn
 from foundry_serve.config import DEFAULT_PORT, BadConfig
 from foundry_serve.daemon.state import Published, ServiceFiles, ServiceState
+from foundry_serve.logs import set_up_logging
 from foundry_serve.serving import run_server
 
 __all__ = ["serve"]
@@ -30,7 +31,7 @@ def serve(**given: Any) -> None:
     if config.port is None:  # who starts a server in a terminal wants that port, or to know who has it
         config = evolve(config, port=DEFAULT_PORT)
     level = logging.INFO if config.verbose else logging.WARNING
-    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    set_up_logging(config.log_format, logging.StreamHandler(), level=level)
     directory = loaded.directory
     claim = published = own_key = None
     try:

@@ -17,6 +17,7 @@ from foundry_proto.codec import encode
 from foundry_serve.config import BadConfig, load_config
 from foundry_serve.daemon.log import LogFile
 from foundry_serve.daemon.state import Published, ServiceFiles, ServiceState
+from foundry_serve.logs import set_up_logging
 from foundry_serve.serving import run_server
 
 __all__ = ["main"]
@@ -36,10 +37,7 @@ def main(arguments: str) -> int:
     loaded = load_config(json.loads(arguments))
     config = loaded.config
     files = ServiceFiles(loaded.home)
-    logging.basicConfig(level=logging.INFO, handlers=[LogFile(files.log)])
-    if config.verbose:
-        for package in ("foundry_runtime", "foundry_serve"):
-            logging.getLogger(package).setLevel(logging.DEBUG)
+    set_up_logging(config.log_format, LogFile(files.log), level=logging.INFO, verbose=config.verbose)
     faulthandler.enable()  # a native library that ends the process leaves a trace in the log
     claim = files.claim()
     if claim is None:

@@ -54,6 +54,7 @@ async def download_model(services: Services, request: Request[DownloadRequest], 
             headers=((b"retry-after", b"60"),),
         )
     except DownloadFailed as error:
+        services.metrics.download_requests.labels("failed").inc()
         failure = Failure(status=500, message=str(error))
     finally:
         report.ended(failure)
@@ -72,6 +73,7 @@ async def _bring(
         async for progress in transfer:
             report.progress(progress)
             await send(StreamItem(value=progress))
+    services.metrics.download_requests.labels("done").inc()
 
 
 def _delivery(services: Services, request: Request[DownloadRequest]) -> Delivery | None:

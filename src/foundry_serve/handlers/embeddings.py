@@ -22,6 +22,7 @@ from foundry_runtime.engine.api import EmbeddingFailed, EngineLost, Refused
 from foundry_runtime.models.pool import LoadedEncoder
 from foundry_serve.handlers.external import relayed
 from foundry_serve.leasing import Refusal, encoder_for
+from foundry_serve.observing import note
 from foundry_serve.services import Services
 
 __all__ = ["embeddings"]
@@ -56,11 +57,14 @@ async def _embed(services: Services, body: EmbeddingRequest) -> bytes:
         except EmbeddingFailed as error:
             message = f"the inputs could not be embedded: {error}"
             raise Refusal(Failure(status=500, message=message, type="server_error")) from error
+    tokens = sum(map(len, inputs))
+    note(prompt_tokens=tokens)
+    services.metrics.embedded(model.folder.id, tokens)
     write = partial(
         encode_embeddings,
         vectors,
         model=body.model,
-        tokens=sum(map(len, inputs)),
+        tokens=tokens,
         encoding_format=body.encoding_format or "float",
     )
     return await anyio.to_thread.run_sync(write, limiter=services.prompt_threads)

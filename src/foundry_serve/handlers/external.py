@@ -15,6 +15,7 @@ from foundry_proto.jsontext import ContentError
 from foundry_proto.messages.registration import RegisteredWords, RegisterRequest
 from foundry_runtime.application import Send
 from foundry_runtime.models.registered import ExternalModel
+from foundry_serve.observing import note
 from foundry_serve.services import Services
 
 __all__ = ["Asking", "register_model", "relayed", "unregister_model"]
@@ -68,5 +69,6 @@ async def relayed(services: Services, request: Request[AskingT], send: Send) -> 
     found = await anyio.to_thread.run_sync(services.catalog.resolve, name)
     if found is None or found.id != model.id or found.path is not None:
         return False
+    note(model=model.id)
     await services.relay.answer(model, request, send)
     return True
