@@ -237,7 +237,10 @@ def test_diagnosis_says_what_runs_where_and_why(home: Path) -> None:
     assert (facts["process"], facts["home"], facts["log"]) == (str(pid), str(home), str(log))
     assert facts["service"].startswith("is running since ")
     assert facts["endpoints"].startswith(url)
-    assert json.loads(call(home, "service", "diag", "--json").stdout) == facts
+    assert (facts["health"], facts["loaded"]) == ("ready", "no models")
+    assert re.fullmatch(r"\d+ MB", facts["memory"])
+    again = json.loads(call(home, "service", "diag", "--json").stdout)
+    assert again == {**facts, "memory": again["memory"]}
     lines = call(home, "service", "diag", "--logs").stdout.splitlines()
     assert lines == log.read_text("utf-8").splitlines()
     assert any(line.endswith(f"serving the models in {home / 'cache' / 'models'}") for line in lines)

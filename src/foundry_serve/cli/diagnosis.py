@@ -15,17 +15,27 @@ import click
 
 from foundry_proto import __version__
 from foundry_proto.codec import encode
+from foundry_proto.errors import RemoteProtocolError
+from foundry_proto.operations.models import LOADED_MODELS
+from foundry_proto.operations.service import HEALTH
+from foundry_runtime.client import ServerFailure
 from foundry_runtime.models.directory import ModelDirectory
-from foundry_runtime.platform import usable_cores
+from foundry_runtime.platform import resident_memory, usable_cores
+from foundry_runtime.transport import TransportBroken, TransportClosed
 from foundry_serve.cli.terminal import json_option, models_on_disk, print_json, warn
 from foundry_serve.daemon import control
-from foundry_serve.daemon.control import Found
 from foundry_serve.daemon.log import last_lines
-from foundry_serve.daemon.state import ServiceFiles
+from foundry_serve.daemon.reaching import client_of
+from foundry_serve.daemon.state import ServiceFiles, ServiceState
 
 __all__ = ["diag"]
 
-_PACKAGES: Final = ("onnxruntime-genai", "onnxruntime", "tokenizers", "anyio", "trio")
+_PACKAGES: Final = (
+    *("onnxruntime-genai", "onnxruntime", "tokenizers", "llguidance", "numpy", "anyio", "trio"),
+    *("h11", "prometheus-client", "opentelemetry-sdk"),
+)
+_PATIENCE: Final = 5.0
+"""Seconds that the service has to say how it is."""
 
 
 @click.command()
@@ -41,7 +51,7 @@ def diag(logs: bool, lines: int, as_json: bool) -> None:
     if logs:
         _print_log(files.log, lines, as_json=as_json)
         return
-    facts = _facts(directory, files, anyio.run(control.find, files))
+    facts = anyio.run(_facts, directory, files)
     if as_json:
         print_json(facts)
         return
@@ -61,7 +71,8 @@ def _print_log(log: Path, lines: int, *, as_json: bool) -> None:
         click.echo(line)
 
 
-def _facts(directory: ModelDirectory, files: ServiceFiles, found: Found | None) -> dict[str, str]:
+async def _facts(directory: ModelDirectory, files: ServiceFiles) -> dict[str, str]:
+    found = await control.find(files)
     facts = {
         "version": __version__,
         "python": f"{platform.python_version()} at {sys.executable}",
@@ -80,8 +91,26 @@ def _facts(directory: ModelDirectory, files: ServiceFiles, found: Found | None) 
         "service": found.problem or f"is running since {_clock(state.began)}",
         "process": str(state.pid),
         "endpoints": ", ".join(state.endpoints),
+        "memory": _size(resident_memory(state.pid)),
+        **({} if found.problem else await _said(state)),
         "options": encode(state.options).decode(),
     }
+
+
+async def _said(state: ServiceState) -> dict[str, str]:
+    """What the service says of itself; one that cannot say it is what somebody looks for."""
+    try:
+        with anyio.fail_after(_PATIENCE):
+            async with client_of(state) as client:
+                health = (await client.call(HEALTH)).status
+                loaded = await client.call(LOADED_MODELS)
+    except (ServerFailure, RemoteProtocolError, TransportBroken, TransportClosed, OSError) as error:
+        return {"health": str(error) or f"silent for {_PATIENCE:g} seconds"}
+    return {"health": health, "loaded": ", ".join(loaded) or "no models"}
+
+
+def _size(number: int | None) -> str:
+    return "unknown" if number is None else f"{number / 1024**2:.0f} MB"
 
 
 def _installed(package: str) -> str | None:
