@@ -215,7 +215,9 @@ def _fields(
     """What programs read of a line. A failure's words may repeat what the client wrote: they are left out."""
     fields: dict[str, object] = {"operation": operation, **more}
     if failure is not None:
-        fields.update(status=more.get("status", failure.status), code=failure.code, param=failure.param)
+        # Of the field, its first name alone: what stands deeper may be a key that the client has chosen.
+        param = None if failure.param is None else re.split(r"[.\[]", failure.param, maxsplit=1)[0]
+        fields.update(status=more.get("status", failure.status), code=failure.code, param=param)
     if one is not None:
         fields["model"] = one.model
         fields["prompt_tokens"] = one.prompt_tokens

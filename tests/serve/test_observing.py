@@ -181,6 +181,7 @@ async def ask_secrets(home: ModelDirectory, watching: Watching) -> None:
         for body in (
             {"model": MODEL_ID, "messages": message},
             {"model": MODEL_ID, "messages": message, "temperature": SECRET},
+            {"model": MODEL_ID, "messages": message, "logit_bias": {SECRET: 1}},
             {"model": MODEL_ID, "messages": [{"role": SECRET, "content": SECRET}]},
             {"model": SECRET, "messages": message},
             {"model": MODEL_ID, "messages": message, "max_tokens": 2000},
@@ -220,8 +221,8 @@ async def test_a_line_of_the_log_tells_a_request(tiny_home: ModelDirectory, line
     assert (load["status"], load["code"], load["param"]) == (404, "model_not_found", "name")
     assert health["level"] == "debug"  # asked again and again
     within = [one for one in told if one["logger"].startswith("foundry_runtime.models.pool")]
-    # A load belongs to nobody: whoever began it may be gone before it ends.
     assert [one["message"] for one in within] == [f"loading {MODEL_ID}", f"loaded {MODEL_ID} on cpu"]
+    assert {one["request_id"] for one in within} == {"seven"}  # which began it
 
 
 def test_lines_for_people_and_for_programs() -> None:
