@@ -147,6 +147,7 @@ class _Served:
         headers: Headers = tuple(map(tuple, scope["headers"]))
         event: Head | Request[Any] | Upgrade | Response[None] | Failure | None
         event = self._exchange.receive_head(scope["method"], target_of(scope), headers)
+        head = event if isinstance(event, Head) else None
         try:
             if isinstance(event, Head):
                 event = self._application.check(event) or await self._read_body(event)
@@ -155,7 +156,9 @@ class _Served:
                     await self._application.handle(event, self)
                 case Upgrade():
                     await self.send(_NO_WEBSOCKET)
-                case Failure() | Response():
+                case Failure():
+                    await self.send(self._application.refused(event, head))
+                case Response():
                     await self.send(event)
         except Hangup:
             pass

@@ -250,4 +250,6 @@ def test_an_answer_of_another_kind_than_json_is_its_text() -> None:
     plain: Headers = ((b"content-type", METRICS.media_type),)
     (answer,) = replied(METRICS, 200, plain, "a 1 # é\n".encode())
     assert answer == Response(value="a 1 # é\n", status=200, headers=plain)
-    assert replied(METRICS, 200, plain, b"\xff") == ["the answer is not what was expected: expected UTF-8"]
+    assert replied(METRICS, 200, plain, b"\xff") == [
+        "the answer is not what was expected: body: expected UTF-8"
+    ]

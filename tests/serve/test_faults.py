@@ -108,7 +108,7 @@ async def test_no_memory_for_a_model_is_told_and_it_is_tried_again(tiny_home: Mo
     async with real_product(tiny_home, make=make) as product:
         name = f"{MODEL}:1"
         await refused(
-            product.client, 500, f"model: the model {name} could not be loaded: no address space for 10 bytes"
+            product.client, 500, f"the model {name} could not be loaded: no address space for 10 bytes"
         )
         assert await said(product.client)
 
@@ -128,7 +128,7 @@ async def test_a_thread_that_cannot_be_started_is_told_and_it_is_tried_again(
         await refused(
             product.client,
             500,
-            f"model: the model {MODEL}:1 could not be loaded: can't start new thread",
+            f"the model {MODEL}:1 could not be loaded: can't start new thread",
         )
         assert await said(product.client)
 
@@ -210,7 +210,7 @@ def test_a_state_that_cannot_be_written_leaves_the_old_one(
 
 
 ENDLESS = {"0": -100, "2": -100}
-REQUESTS = {
+REQUESTS: dict[str, tuple[str, dict[str, Any] | None]] = {
     "loading": ("/v1/chat/completions", {"stream": True}),
     "prefill": ("/v1/chat/completions", {"stream": True}),
     "streaming": (
