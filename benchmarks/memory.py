@@ -28,6 +28,7 @@ from _common import (
     user,
 )
 from foundry_runtime.engine.batched.layout import read_layout
+from foundry_runtime.engine.batched.memory import WARM_IDLE
 
 LIMIT = 380.0
 PROMPT_TOKENS = 512
@@ -87,7 +88,7 @@ def main() -> int:
 
 
 def measure_load(report: Report, options: argparse.Namespace, folder: Path) -> None:
-    """What stays of many answers at once: what is kept of them, and no more."""
+    """What stays of many answers at once: what is kept of them, the pages for the next one, and no more."""
     name = "the batched engine alone"
     token = read_layout(folder).bytes_per_token / 1e6
     with process(options.home, str(HERE / "_memory_steps.py"), "load", str(folder)) as child:
@@ -99,7 +100,7 @@ def measure_load(report: Report, options: argparse.Namespace, folder: Path) -> N
             kept = re.search(r"(\d+) tokens kept", line)
             shown = ""
             if kept is not None:
-                most = before * AFTER_LOAD + int(kept[1]) * token
+                most = before * AFTER_LOAD + (int(kept[1]) + WARM_IDLE) * token
                 shown = report.check(f"{name}, with what is kept", resident, most=most)
             elif before:
                 shown = report.check(f"{name}, after many answers", resident, most=before * AFTER_LOAD)

@@ -21,13 +21,13 @@ import numpy.typing as npt
 from foundry_runtime.engine.batched.layout import Layout
 from foundry_runtime.platform import LazyMemory
 
-__all__ = ["RowMemory", "SlotMemory"]
+__all__ = ["WARM_IDLE", "RowMemory", "SlotMemory"]
 
 _Floats: TypeAlias = npt.NDArray[np.float32]
 _FLOAT: Final = 4
 _WARM: Final = 4096
 """Tokens in rows that were left, whose memory stays while jobs run."""
-_WARM_IDLE: Final = 1024
+WARM_IDLE: Final = 1024
 """The same, when none does: a conversation's next turn."""
 
 
@@ -84,7 +84,7 @@ class RowMemory:
         self._give_back(row, stays, touched)
         self._warm[row] = stays
 
-    def shrink(self, rows: Iterable[int], warm: int = _WARM_IDLE) -> None:
+    def shrink(self, rows: Iterable[int], warm: int = WARM_IDLE) -> None:
         """Give back what stayed of rows that were left, for times when nothing runs.
 
         Args:
