@@ -133,7 +133,7 @@ def test_variables_of_other_programs_are_passed_over(tmp_path: Path) -> None:
         (file_mode, "1777", None),
         (file_mode, "8", None),
     ],
-    ids=str,
+    ids=lambda value: value.noun if isinstance(value, Kind) else str(value),
 )
 def test_a_text_and_a_typed_value_are_read_alike(kind: Kind, given: object, value: object) -> None:
     if value is None:
