@@ -6,6 +6,9 @@ Refuses to know: who runs the laws, and on which of the two ends: that is `check
 No law depends on how fast the machine is. Where a deadline has to pass, a law looks at the order of events;
 where one must not have passed yet and the machine was too slow, it tries again with more patience. Under
 trio's autojump clock (transports in memory) the waiting takes no time at all.
+
+PYTEST_DONT_REWRITE: a law that is broken says so in its own words, under pytest too, which would else add to
+the assertions of all packages that bring it a plugin.
 """
 
 from __future__ import annotations
