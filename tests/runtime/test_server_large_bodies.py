@@ -24,9 +24,9 @@ async def test_a_large_body_is_read_in_a_thread_and_a_small_one_on_the_loop(
 ) -> None:
     readers: list[int] = []
 
-    def noted_decode(cls: type[Any], data: bytes) -> Any:
+    def noted_decode(cls: type[Any], data: bytes, **more: Any) -> Any:
         readers.append(threading.get_ident())
-        return decode(cls, data)
+        return decode(cls, data, **more)
 
     monkeypatch.setattr(exchange, "decode", noted_decode)
     async with served() as server, server.client() as client:

@@ -194,7 +194,7 @@ async def test_a_port_at_which_nobody_listens_is_named() -> None:
 
 @virtual
 async def test_a_silent_service_is_not_waited_for_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def connect(host: str, port: int) -> object:
+    async def connect(host: str, port: int, **_: object) -> object:
         await anyio.sleep(3600)
         return None
 

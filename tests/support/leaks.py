@@ -21,8 +21,16 @@ __all__ = ["backend_options", "nothing_left"]
 
 _PATIENCE: Final = 2.0
 """Seconds that what is on its way out has to go."""
-_POOLED: Final = ("Trio thread", "AnyIO worker thread", "asyncio_", "pytest-", "ThreadPoolExecutor")
-"""Threads that libraries keep for the next that wants one."""
+_KEPT: Final = (
+    "Trio thread",
+    "AnyIO worker thread",
+    "asyncio_",
+    "pytest-",
+    "ThreadPoolExecutor",
+    "reaper of",
+)
+"""Threads that libraries keep for the next that wants one, and what waits for a service that was started: a
+module's tests may share one."""
 _FILES: Final = "/proc/self/fd"
 
 _left: list[str] = []
@@ -65,7 +73,7 @@ def backend_options(backend: str) -> dict[str, Any]:
 
 
 def _threads() -> set[threading.Thread]:
-    return {one for one in threading.enumerate() if not one.name.startswith(_POOLED)}
+    return {one for one in threading.enumerate() if not one.name.startswith(_KEPT)}
 
 
 def _files() -> Mapping[int, str]:
