@@ -110,4 +110,5 @@ def nothing_left() -> Iterator[None]:
             break
         time.sleep(0.01)
     found = [*_left, *more]
+    _left.clear()
     assert not found, f"left behind: {'; '.join(found)}"
