@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from mmap import PAGESIZE
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from foundry_runtime.engine.batched.layout import Layout
-from foundry_runtime.engine.batched.memory import RowMemory, SlotMemory
+from foundry_runtime.engine.batched.memory import WARM_IDLE, RowMemory, SlotMemory
 
 
 @pytest.fixture
@@ -30,9 +31,17 @@ def layout() -> Layout:
     )
 
 
-def resident() -> int:
-    """Bytes of this process that are in memory."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+def resident(*memories: RowMemory | SlotMemory) -> int:
+    """Bytes of these alone that are in memory, whatever else the process takes and frees."""
+    mincore = ctypes.CDLL(None, use_errno=True).mincore
+    mincore.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p)
+    pages = 0
+    for memory in memories:
+        array = memory._array
+        found = np.zeros(-(-array.nbytes // PAGESIZE), dtype=np.uint8)
+        assert mincore(array.ctypes.data, array.nbytes, found.ctypes.data) == 0
+        pages += int((found & 1).sum())
+    return pages * PAGESIZE
 
 
 def fill(memory: RowMemory, row: int, tokens: int) -> np.ndarray:
@@ -77,58 +86,60 @@ def test_no_slots_take_no_memory(layout: Layout) -> None:
     slots.close()
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="where the memory of a process is read off")
+linux = pytest.mark.skipif(sys.platform != "linux", reason="where it can be asked which pages are in memory")
+
+
+@linux
 def test_memory_follows_the_tokens_and_not_the_rows(layout: Layout) -> None:
-    before = resident()
     memory = RowMemory(layout, 17, 128 * 1024)  # 17 GB of addresses
     slots = SlotMemory(layout, 4096, 16)
-    assert resident() - before < 2_000_000
+    assert resident(memory, slots) == 0
     for row in range(16):
         memory.tokens(row, 0, 256)[:] = 1.0
     used = 16 * 256 * layout.bytes_per_token
-    assert used <= resident() - before < used * 1.3
+    assert resident(memory) == used
     memory.move(3, 16, 256)
-    assert resident() - before < used * 1.3
+    assert resident(memory) == used + 256 * layout.bytes_per_token  # what was left stays for the next one
     for row in range(17):
         memory.leave(row, 256)
     memory.shrink(range(17), 0)
+    assert resident(memory) == 0
     for slot in range(64):
         slots[slot][:] = 1.0
+    assert resident(slots) == 64 * 16 * layout.bytes_per_token
     slots.leave_all()
-    assert resident() - before < used * 0.3
+    assert resident(slots) == 0
     memory.close()
     slots.close()
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="where the memory of a process is read off")
+@linux
 def test_a_row_that_is_left_keeps_no_page_of_those_that_its_tokens_did_not_fill(layout: Layout) -> None:
     memory = RowMemory(layout, 17, 128 * 1024)
-    before = resident()
     for row in range(17):
         memory.tokens(row, 0, 17)[:] = 1.0  # a page and a sixteenth
     for row in range(17):
         memory.leave(row, 17)
     memory.shrink(range(17), 0)
-    assert resident() - before < 300_000  # of 4 MB
+    assert resident(memory) == 0
     memory.close()
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="where the memory of a process is read off")
+@linux
 def test_of_rows_that_were_left_some_memory_stays_and_of_rows_in_use_all(layout: Layout) -> None:
     memory = RowMemory(layout, 17, 128 * 1024)
-    before = resident()
+    token = layout.bytes_per_token
     for row in range(17):
         memory.tokens(row, 0, 512)[:] = row
     for row in range(16):
         memory.leave(row, 512)
-    token = layout.bytes_per_token
-    assert (4096 + 512) * token <= resident() - before < (4096 + 600) * token
+    assert resident(memory) == (4096 + 512) * token
     memory.shrink(range(16))
-    assert (1024 + 512) * token <= resident() - before < (1024 + 600) * token
+    assert resident(memory) == (WARM_IDLE + 512) * token
     # What stayed is known, also when the row had fewer tokens since.
     memory.leave(0, 16)
     memory.shrink(range(16), 0)
-    assert 512 * token <= resident() - before < 600 * token
+    assert resident(memory) == 512 * token
     assert (memory.tokens(16, 0, 512) == 16).all()
     memory.close()
 
