@@ -236,6 +236,51 @@ def test_running_jobs_never_exceed_the_budget_and_all_get_their_turn(tiny_folder
     engine.close()
 
 
+@pytest.fixture
+def timeless(tiny_folder: Path) -> Iterator[BatchedEngine]:
+    """An engine whose steps take no time, so that all that may share one does."""
+    engine = BatchedEngine(tiny_folder, threads=1, kept=0, clock=lambda: 0.0)
+    yield engine
+    engine.close()
+
+
+def test_short_prompts_share_a_step_and_their_first_tokens_leave_before_anything_is_decoded(
+    timeless: BatchedEngine,
+) -> None:
+    jobs = [job(20, 3, seed=seed) for seed in range(4)]
+    for one in jobs:
+        timeless.admit(one)
+    assert [(type(event), event.job) for event in timeless.step()] == [
+        (kind, one) for one in jobs for kind in (Started, Token)
+    ]
+    assert [type(event) for event in timeless.step()] == [Token] * 4
+    timeless.admit(late := job(20, 3))
+    # Somebody waits for the next token now: it comes in the same step.
+    assert {(type(event), event.job) for event in timeless.step()} == {
+        (Started, late),
+        *((Token, one) for one in [*jobs, late]),
+        *((Finished, one) for one in jobs),
+    }
+
+
+def test_jobs_that_end_together_move_none_of_each_other(
+    timeless: BatchedEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved: list[int] = []
+    move = RowMemory.move
+
+    def noted(memory: RowMemory, source: int, target: int, count: int) -> None:
+        moved.append(source)
+        move(memory, source, target, count)
+
+    monkeypatch.setattr(RowMemory, "move", noted)
+    run(timeless, *(job(20, 5, seed=seed) for seed in range(6)))
+    assert moved == []
+    # Of one that ends before, the last takes the place.
+    run(timeless, job(20, 3), *(job(20, 5, seed=seed) for seed in range(3)))
+    assert moved == [3]
+
+
 def test_a_pass_that_fails_ends_its_own_jobs_and_the_next_ones_are_served(
     engine: BatchedEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
