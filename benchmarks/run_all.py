@@ -1,6 +1,6 @@
 """Runs every benchmark, one after the other, and keeps their results in `benchmarks/results`.
 
-Run: `python benchmarks/run_all.py`, on a machine that does nothing else; it takes about five minutes. Each
+Run: `python benchmarks/run_all.py`, on a machine that does nothing else; it takes about ten minutes. Each
 benchmark's table goes to `DATE-NAME.md` and its figures to `DATE-NAME.json`. The exit status is 1 when one of
 them missed a limit or failed.
 """
