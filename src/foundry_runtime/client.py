@@ -16,6 +16,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, cast
@@ -46,7 +47,7 @@ from foundry_runtime.calling import (
 )
 from foundry_runtime.transport import Transport, TransportBroken, connect_tcp, connect_unix
 
-__all__ = ["ChatStream", "Client", "Connect", "ServerFailure", "Stream"]
+__all__ = ["ChatStream", "Client", "Connect", "ServerFailure", "Stream", "connect_to"]
 
 RequestT = TypeVar("RequestT")
 ResponseT = TypeVar("ResponseT")
@@ -54,6 +55,13 @@ ItemT = TypeVar("ItemT")
 
 Connect = Callable[[], Awaitable[Transport]]
 """Opens a connection to the server."""
+
+
+async def connect_to(whom: Whom) -> Transport:
+    """Open a connection to a server; raises as `connect_tcp` and `connect_unix` do."""
+    if whom.unix is not None:
+        return await connect_unix(whom.unix)
+    return await connect_tcp(whom.host, whom.port, tls=whom.tls)
 
 
 @define(eq=False)
@@ -180,7 +188,7 @@ class Client:
         headers: Headers = (),
     ) -> None:
         self._whom = Whom.at(base_url, unix=unix, tls=tls, api_key=api_key, headers=headers)
-        self._connect = connect or self._connect_to_server
+        self._connect = connect or partial(connect_to, self._whom)
         self._timeout = timeout
         self._connect_timeout = connect_timeout
         self._retries = retries
@@ -316,9 +324,3 @@ class Client:
         with anyio.fail_after(self._connect_timeout):
             transport = await self._connect()
         return _Call(transport, ClientConnection(self._whom.authority), self._timeout)
-
-    async def _connect_to_server(self) -> Transport:
-        whom = self._whom
-        if whom.unix is not None:
-            return await connect_unix(whom.unix)
-        return await connect_tcp(whom.host, whom.port, tls=whom.tls)

@@ -1,4 +1,4 @@
-"""How both clients reach a server: TLS with certificates on both sides, and Unix sockets."""
+"""How all clients reach a server: TLS with certificates on both sides, and Unix sockets."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from foundry_runtime.blocking import BlockingClient
 from foundry_runtime.client import Client
 from foundry_runtime.server import serve
 from foundry_runtime.transport import Listener, TransportBroken, open_tcp_listeners, open_unix_listener
+from foundry_runtime.websocket import open_conversation
 from tests.support.applications import chat_request, make_test_application
 
 pytestmark = pytest.mark.anyio
@@ -48,10 +49,16 @@ def ask_blocking(*arguments: Any, **more: Any) -> ChatCompletion:
         return client.call(CHAT_COMPLETIONS, chat_request())
 
 
-async def both(*arguments: Any, **more: Any) -> list[str | None]:
-    """What either client is answered."""
+async def ask_over_websocket(*arguments: Any, **more: Any) -> ChatCompletion:
+    async with open_conversation(*arguments, **more) as talk:
+        return await talk.chat(chat_request())
+
+
+async def all_of_them(*arguments: Any, **more: Any) -> list[str | None]:
+    """What each client is answered."""
     answers = (
         await ask(*arguments, **more),
+        await ask_over_websocket(*arguments, **more),
         await anyio.to_thread.run_sync(partial(ask_blocking, *arguments, **more)),
     )
     return [answer.choices[0].message.content for answer in answers]
@@ -69,13 +76,15 @@ async def test_a_server_with_a_certificate_is_reached_by_who_trusts_it_and_shows
     listeners = await open_tcp_listeners("127.0.0.1", 0, tls=at_server)
     url = f"https://localhost:{listeners[0].port}"
     async with serving(listeners):
-        assert await both(url, tls=known) == ["hi ", "hi "]
+        assert await all_of_them(url, tls=known) == ["hi ", "hi ", "hi "]
         # Without a certificate of its own, without trust, and without TLS.
         unknown = ssl.create_default_context()
         authority.configure_trust(unknown)
         for context in (unknown, None):
             with pytest.raises((TransportBroken, RemoteProtocolError)):
                 await ask(url, tls=context, retries=0)
+            with pytest.raises((TransportBroken, RemoteProtocolError)):
+                await ask_over_websocket(url, tls=context)
             with pytest.raises((TransportBroken, RemoteProtocolError)):
                 await anyio.to_thread.run_sync(partial(ask_blocking, url, tls=context, retries=0))
 
@@ -84,8 +93,10 @@ async def test_a_server_with_a_certificate_is_reached_by_who_trusts_it_and_shows
 async def test_a_unix_socket_leads_to_the_server(tmp_path: Path) -> None:
     path = tmp_path / "a b.sock"
     async with serving([open_unix_listener(path)]):
-        assert await both("http://localhost", unix=path) == ["hi ", "hi "]
+        assert await all_of_them("http://localhost", unix=path) == ["hi ", "hi ", "hi "]
     with pytest.raises(OSError, match=r"^\[Errno \d+\] cannot connect to .*a b\.sock: "):
         await ask("http://localhost", unix=path, retries=0)
+    with pytest.raises(OSError, match=r"^\[Errno \d+\] cannot connect to .*a b\.sock: "):
+        await ask_over_websocket("http://localhost", unix=path)
     with pytest.raises(OSError, match=r"^\[Errno \d+\] cannot connect to .*a b\.sock: "):
         await anyio.to_thread.run_sync(partial(ask_blocking, "http://localhost", unix=path, retries=0))

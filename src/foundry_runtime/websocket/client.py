@@ -13,11 +13,13 @@ Whoever opens a stream reads it, and whoever watches iterates: what nobody takes
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping
+import ssl
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 from itertools import count
+from pathlib import Path
 from typing import Any, Final, cast
-from urllib.parse import urlsplit
 
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
@@ -29,7 +31,7 @@ from wsproto.utilities import RemoteProtocolError as BadHandshake
 
 from foundry_proto.conversation import Answered, ClientConversation, Complained, Ended, Told
 from foundry_proto.errors import RemoteProtocolError
-from foundry_proto.events import Failure, Headers, Response, StreamItem
+from foundry_proto.events import Failure, Headers, StreamItem
 from foundry_proto.exchange import ClientAnswer
 from foundry_proto.jsontext import ContentError, load_json
 from foundry_proto.messages.chat import ChatCompletionRequest
@@ -39,8 +41,9 @@ from foundry_proto.messages.watch import ServerEvent, Topic, Watching
 from foundry_proto.operations import WATCH
 from foundry_proto.sentinels import ABSENT, Absent
 from foundry_runtime.application import Hangup
-from foundry_runtime.client import Connect, ServerFailure, Stream
-from foundry_runtime.transport import Transport, TransportBroken, connect_tcp
+from foundry_runtime.calling import CONNECT_TIMEOUT, DEFAULT_URL, ServerFailure, Whom, value_of
+from foundry_runtime.client import Connect, Stream, connect_to
+from foundry_runtime.transport import Transport, TransportBroken
 from foundry_runtime.websocket.frames import ABNORMAL, Frames
 from foundry_runtime.websocket.socket import Patience, WebSocket, open_websocket
 
@@ -66,36 +69,37 @@ class ConversationClosed(TransportBroken):
 
 @asynccontextmanager
 async def open_conversation(
-    base_url: str = "http://127.0.0.1:5272",
+    base_url: str = DEFAULT_URL,
     *,
+    unix: str | Path | None = None,
+    tls: ssl.SSLContext | None = None,
     connect: Connect | None = None,
-    opening: float = 30.0,
-    headers: Mapping[str, str] | None = None,
+    api_key: str | None = None,
+    connect_timeout: float = CONNECT_TIMEOUT,
+    headers: Headers = (),
     patience: Patience | None = None,
 ) -> AsyncIterator[Conversation]:
     """Open a WebSocket to a server; the end of the context closes it.
 
     Args:
-        base_url: `http://host:port`, without a path.
-        connect: Opens a connection in another way: through memory, TLS or a Unix socket.
-        opening: Seconds that the server may take to open it.
-        headers: Sent with the request that opens it, such as `authorization`.
+        connect_timeout: Seconds to make a connection, and for the server to open the WebSocket on it.
+        headers: Sent with the request that opens it, names in lower case.
         patience: How long the server may be silent, and take to read.
 
+    The others say which server it is, and how it is reached, as `Client`'s do.
+
     Raises:
+        ValueError: The URL is none of a server.
         ServerFailure: The server opens none for this client.
         RemoteProtocolError: The server's answer is none to such a request.
         TransportBroken: The connection is lost.
         TimeoutError: The server did not answer.
     """
-    parts = urlsplit(base_url)
-    if parts.scheme != "http" or not parts.hostname or parts.path not in ("", "/"):
-        raise ValueError(f"base_url: expected http://host:port, got {base_url}")
-    host, port = parts.hostname, parts.port or 80
-    with anyio.fail_after(opening):
-        transport = await (connect or (lambda: connect_tcp(host, port)))()
+    whom = Whom.at(base_url, unix=unix, tls=tls, api_key=api_key, headers=headers)
+    with anyio.fail_after(connect_timeout):
+        transport = await (connect or partial(connect_to, whom))()
         try:
-            frames = await _shake_hands(transport, parts.netloc, headers or {})
+            frames = await _shake_hands(transport, whom)
         except BaseException:
             await transport.aclose()
             raise
@@ -115,10 +119,10 @@ async def open_conversation(
         raise failed
 
 
-async def _shake_hands(transport: Transport, host: str, headers: Mapping[str, str]) -> Frames:
+async def _shake_hands(transport: Transport, whom: Whom) -> Frames:
     http = WSConnection(ConnectionType.CLIENT)
-    more = [(name.encode(), value.encode()) for name, value in headers.items()]
-    await transport.send(http.send(Opening(host=host, target=WATCH.path, extra_headers=more)))
+    opening = Opening(host=whom.authority, target=WATCH.path, extra_headers=list(whom.headers))
+    await transport.send(http.send(opening))
     refusal, body = None, b""
     try:
         while True:
@@ -197,13 +201,7 @@ class Conversation:
             ConversationClosed: The server has closed, or the connection is lost.
         """
         async with self._calling(evolve(request, stream=False)) as answers:
-            match answer := await answers.next_event():
-                case Response():
-                    return cast("ChatCompletion", answer.value)
-                case Failure():
-                    raise ServerFailure(answer)
-                case _:
-                    raise RemoteProtocolError("expected a whole answer, got a streamed one")
+            return cast("ChatCompletion", value_of(await answers.next_event()))
 
     @asynccontextmanager
     async def stream(self, request: ChatCompletionRequest) -> AsyncIterator[Stream[ChatCompletionChunk]]:

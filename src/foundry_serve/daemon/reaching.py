@@ -7,19 +7,13 @@ Refuses to know: what is asked, and whether the service is the one that it shoul
 from __future__ import annotations
 
 import ssl
-from pathlib import Path
-from typing import Final
-from urllib.parse import urlsplit
 
 from foundry_runtime.calling import DEFAULT_TIMEOUT
 from foundry_runtime.client import Client
-from foundry_runtime.transport import Transport, connect_tcp, connect_unix
 from foundry_serve.daemon.state import ServiceState
 from foundry_serve.listening import UNIX
 
 __all__ = ["client_of"]
-
-_HTTPS_PORT: Final = 443
 
 
 def client_of(state: ServiceState, *, timeout: float = DEFAULT_TIMEOUT) -> Client:
@@ -33,24 +27,10 @@ def client_of(state: ServiceState, *, timeout: float = DEFAULT_TIMEOUT) -> Clien
         OSError: Its certificate cannot be read.
     """
     (url, *_) = state.endpoints
-    headers = () if state.key is None else ((b"authorization", b"Bearer " + state.key.encode()),)
-    if url.startswith(UNIX):
-        path = Path(url.removeprefix(UNIX))
-
-        async def connect() -> Transport:
-            return await connect_unix(path)
-
-        return Client("http://localhost", connect=connect, timeout=timeout, headers=headers)
-    parts = urlsplit(url)
-    if parts.scheme != "https":
-        return Client(url, timeout=timeout, headers=headers)
-    context = _trusting(state.options.tls_cert)
-    host, port = parts.hostname or "", parts.port or _HTTPS_PORT
-
-    async def connect_securely() -> Transport:
-        return await connect_tcp(host, port, tls=context)
-
-    return Client(f"http://{parts.netloc}", connect=connect_securely, timeout=timeout, headers=headers)
+    unix = url.removeprefix(UNIX) if url.startswith(UNIX) else None
+    tls = _trusting(state.options.tls_cert) if url.startswith("https:") else None
+    base_url = url if unix is None else "http://localhost"
+    return Client(base_url, unix=unix, tls=tls, api_key=state.key, timeout=timeout)
 
 
 def _trusting(certificate: str | None) -> ssl.SSLContext:

@@ -16,7 +16,7 @@ from foundry_proto.messages.watch import ModelChanged, Watching
 from foundry_proto.upgrade import websocket_headers
 from foundry_runtime.client import ServerFailure
 from foundry_runtime.server import serve
-from foundry_runtime.transport import Transport, memory_transport_pair
+from foundry_runtime.transport import Transport, TransportBroken, memory_transport_pair
 from foundry_runtime.websocket import Conversation, ConversationClosed, Patience, open_conversation
 from tests.support.applications import chat_request, make_test_application
 from tests.support.masking import TEXT, frame
@@ -109,15 +109,37 @@ async def test_a_stream_that_fails_says_so_behind_what_came() -> None:
 async def test_a_page_of_another_site_is_refused_with_the_servers_words() -> None:
     async with served() as server:
         with pytest.raises(ServerFailure) as caught:
-            async with talking(server, headers={"origin": "http://evil.example"}):
+            async with talking(server, headers=((b"origin", b"http://evil.example"),)):
                 pass
         assert caught.value.failure.status == 403
         assert str(caught.value) == "origin: expected a page of this machine, got http://evil.example"
 
 
-@pytest.mark.parametrize("url", ["https://localhost", "ws://localhost", "http://localhost/x", "http://"])
+async def test_the_opening_carries_the_key_and_what_is_sent_with_every_call() -> None:
+    client, server = memory_transport_pair()
+    seen: list[bytes] = []
+
+    async def connect() -> Transport:
+        return client
+
+    async def hear() -> None:
+        seen.append(await server.receive())
+        await server.aclose()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(hear)
+        with pytest.raises((RemoteProtocolError, TransportBroken)):
+            async with open_conversation(
+                "http://user:secret@host:1", connect=connect, api_key="k", headers=((b"x-a", b"b"),)
+            ):
+                pass
+    lines = [line.lower() for line in seen[0].split(b"\r\n")]
+    assert {b"host: host:1", b"authorization: bearer k", b"x-a: b"} <= set(lines)
+
+
+@pytest.mark.parametrize("url", ["ws://localhost", "http://localhost/x", "http://"])
 async def test_an_address_that_is_none_is_refused(url: str) -> None:
-    with pytest.raises(ValueError, match=r"^base_url: expected http://host:port, got "):
+    with pytest.raises(ValueError, match=r"^base_url: expected http://host:port or https://host:port, got "):
         async with open_conversation(url):
             pass
 
