@@ -24,11 +24,11 @@ from typing import TYPE_CHECKING, BinaryIO, Final, TypeVar, final
 from attrs import define, field, frozen
 
 from foundry_runtime.engine import _frames as frames
+from foundry_runtime.engine import _messages as messages
 from foundry_runtime.engine._troubles import error_of, trouble_of
 from foundry_runtime.engine.api import (
     Engine,
     EngineEvent,
-    EngineLost,
     Failed,
     Finished,
     Guide,
@@ -67,13 +67,13 @@ class _Pipe:
     _inward: BinaryIO
     _outward: BinaryIO
 
-    def send(self, message: frames.Message) -> None:
+    def send(self, message: messages.Message) -> None:
         try:
             frames.write_message(self._outward, message)
         except OSError as error:
             raise _OwnerGone from error
 
-    def receive(self) -> frames.Message:
+    def receive(self) -> messages.Message:
         try:
             message = frames.read_message(self._inward)
         except (OSError, frames.FrameError) as error:
@@ -82,7 +82,7 @@ class _Pipe:
             raise _OwnerGone
         return message
 
-    def ask(self, question: frames.Message, kind: type[MessageT]) -> MessageT:
+    def ask(self, question: messages.Message, kind: type[MessageT]) -> MessageT:
         """Ask the owner amid a step.
 
         Raises:
@@ -90,7 +90,7 @@ class _Pipe:
         """
         self.send(question)
         match answer := self.receive():
-            case frames.Trouble():
+            case messages.Trouble():
                 raise error_of(answer)
             case _ if isinstance(answer, kind):
                 return answer
@@ -107,7 +107,7 @@ class _Grammar:
 
     def begin(self) -> Guide:
         return _Guide(
-            self._pipe, self._number, self._pipe.ask(frames.Begin(self._number), frames.Cast).complete
+            self._pipe, self._number, self._pipe.ask(messages.Begin(self._number), messages.Cast).complete
         )
 
 
@@ -123,12 +123,12 @@ class _Guide:
     def constrain(self, logits: npt.NDArray[np.float32]) -> None:
         import numpy as np  # noqa: PLC0415 - an engine without logits needs no numpy
 
-        mask = self._pipe.ask(frames.Constrain(self._number, len(logits)), frames.Mask)
+        mask = self._pipe.ask(messages.Constrain(self._number, len(logits)), messages.Mask)
         allowed = np.unpackbits(np.frombuffer(mask.bits, dtype=np.uint8), count=len(logits))
         logits[allowed == 0] = -np.inf
 
     def accept(self, token: int) -> None:
-        self.complete = self._pipe.ask(frames.Accepted(self._number, int(token)), frames.Cast).complete
+        self.complete = self._pipe.ask(messages.Accepted(self._number, int(token)), messages.Cast).complete
 
 
 @define(eq=False)
@@ -139,7 +139,7 @@ class _Jobs:
     by_number: dict[int, Job] = field(factory=dict)
     _numbers: dict[Job, int] = field(factory=dict)
 
-    def make(self, asked: frames.Admit) -> Job:
+    def make(self, asked: messages.Admit) -> Job:
         """Make the job that an owner describes."""
         prompt = asked.prompt if asked.same_as is None else self.by_number[asked.same_as].prompt
         return Job(
@@ -174,33 +174,27 @@ class _Jobs:
         self.by_number.clear()
         self._numbers.clear()
 
-    def describe(self, event: EngineEvent) -> frames.Begun | frames.Said | frames.Ended:
+    def describe(self, event: EngineEvent) -> messages.Begun | messages.Said | messages.Ended:
         """An event as the owner is told of it; a job that has ended with it is forgotten."""
         number = self._numbers[event.job]
         match event:
             case Started():
-                return frames.Begun(number, event.cached_tokens)
-            case Token(logprobs=None):
-                return frames.Said(number, event.id)
-            case Token(logprobs=logprobs) if logprobs is not None:
-                ids, values = [one[0] for one in logprobs.top], [one[1] for one in logprobs.top]
-                return frames.Said(
-                    number, event.id, frames.Likely(logprobs.logprob, tuple(ids), tuple(values))
-                )
+                return messages.Begun(number, event.cached_tokens)
+            case Token():
+                return messages.Said(number, event.id, _likely(event.logprobs))
             case Finished():
                 self.pop(number)
-                return frames.Ended(number, event.reason)
+                return messages.Ended(number, event.reason)
             case Failed():
                 self.pop(number)
-                return frames.Ended(number, "", trouble_of(event.error))
-        raise AssertionError(event)
+                return messages.Ended(number, "", trouble_of(event.error))
 
 
-def _likely(logprobs: TokenLogprobs | None) -> frames.Likely | None:
+def _likely(logprobs: TokenLogprobs | None) -> messages.Likely | None:
     if logprobs is None:
         return None
     ids, values = [one[0] for one in logprobs.top], [one[1] for one in logprobs.top]
-    return frames.Likely(logprobs.logprob, tuple(ids), tuple(values))
+    return messages.Likely(logprobs.logprob, tuple(ids), tuple(values))
 
 
 def _mapping(keys: Sequence[int], values: Sequence[float]) -> Mapping[int, float]:
@@ -216,11 +210,11 @@ def serve(engine: Engine, pipe: _Pipe) -> None:
     jobs = _Jobs(pipe)
     while True:
         match message := pipe.receive():
-            case frames.Step():
+            case messages.Step():
                 answer = _step(engine, jobs)
-            case frames.Admit():
+            case messages.Admit():
                 answer = _admit(engine, jobs, message)
-            case frames.Cancel():
+            case messages.Cancel():
                 # What this raises ends the process: the engine's state is unknown, and the owner will see.
                 job = jobs.pop(message.number)
                 if job is not None:
@@ -231,7 +225,7 @@ def serve(engine: Engine, pipe: _Pipe) -> None:
         pipe.send(answer)
 
 
-def _admit(engine: Engine, jobs: _Jobs, asked: frames.Admit) -> frames.Message:
+def _admit(engine: Engine, jobs: _Jobs, asked: messages.Admit) -> messages.Message:
     try:
         job = jobs.make(asked)
         engine.admit(job)
@@ -240,21 +234,19 @@ def _admit(engine: Engine, jobs: _Jobs, asked: frames.Admit) -> frames.Message:
     except Exception as error:  # noqa: BLE001 - the owner raises it again
         return trouble_of(error)
     jobs.add(asked.number, job)
-    return frames.Admitted()
+    return messages.Admitted()
 
 
-def _step(engine: Engine, jobs: _Jobs) -> frames.Message:
+def _step(engine: Engine, jobs: _Jobs) -> messages.Message:
     try:
         events = engine.step()
     except _OwnerGone:
         raise
-    except EngineLost as error:
-        jobs.clear()
-        return trouble_of(error)
-    except Exception as error:  # noqa: BLE001 - as above; it has failed the jobs that there were
+    except Exception as error:  # noqa: BLE001 - as above
+        jobs.clear()  # it has failed all that there were, and the owner has forgotten them, too
         return trouble_of(error)
     counters = engine.counters
-    return frames.Events(
+    return messages.Events(
         counters.steps,
         counters.prompt_tokens,
         counters.generated_tokens,
@@ -271,7 +263,7 @@ class _ToOwner(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         with suppress(_OwnerGone):
-            self._pipe.send(frames.LogLine(record.levelno, record.name, self.format(record)))
+            self._pipe.send(messages.LogLine(record.levelno, record.name, self.format(record)))
 
 
 def _take_pipe() -> _Pipe:
@@ -292,11 +284,11 @@ def main() -> int:
     faulthandler.enable()  # a native library that ends the process leaves a trace
     try:
         hello = pipe.receive()
-        if not isinstance(hello, frames.Hello):
+        if not isinstance(hello, messages.Hello):
             return _MISUNDERSTOOD
         end_with_parent(hello.parent, hello.birth)
-        if hello.version != frames.VERSION:
-            pipe.send(frames.Ready(frames.VERSION, 0))
+        if hello.version != messages.VERSION:
+            pipe.send(messages.Ready(messages.VERSION, 0))
             return _MISUNDERSTOOD
         _run(pipe, hello)
     except _OwnerGone:
@@ -307,7 +299,7 @@ def main() -> int:
 _MISUNDERSTOOD: Final = 2
 
 
-def _run(pipe: _Pipe, hello: frames.Hello) -> None:
+def _run(pipe: _Pipe, hello: messages.Hello) -> None:
     logging.basicConfig(level=hello.log_level, handlers=[_ToOwner(pipe)], format="%(message)s")
     offer_memory_first()
     return_large_memory_at_once()
@@ -319,7 +311,7 @@ def _run(pipe: _Pipe, hello: frames.Hello) -> None:
         return
     gc.freeze()  # as in any program that serves: what was imported stays
     try:
-        pipe.send(frames.Ready(frames.VERSION, engine.context_length))
+        pipe.send(messages.Ready(messages.VERSION, engine.context_length))
         serve(engine, pipe)
     finally:
         engine.close()

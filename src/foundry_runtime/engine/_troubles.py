@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from foundry_proto.errors import LocalProtocolError
-from foundry_runtime.engine._frames import Trouble
+from foundry_runtime.engine._messages import Trouble
 from foundry_runtime.engine.api import EngineFailed, EngineLost, ModelLoadError, Overloaded, Refused
 
 __all__ = ["error_of", "trouble_of"]

@@ -16,20 +16,17 @@ from __future__ import annotations
 import json
 import logging
 import os
-import signal
 import subprocess
-import sys
-import threading
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
-from typing import Any, BinaryIO, Final, cast, final
+from typing import Any, cast, final
 
 from attrs import define
 
 from foundry_proto.errors import LocalProtocolError
 from foundry_runtime.engine import _frames as frames
+from foundry_runtime.engine import _messages as messages
+from foundry_runtime.engine._spawned import ENDING, Watch, how_it_ended, pipe_of, start
 from foundry_runtime.engine._troubles import error_of, trouble_of
 from foundry_runtime.engine.api import (
     Counters,
@@ -83,8 +80,8 @@ class ProcessEngine:
         self._last_number = 0
         self._lost: EngineLost | None = None
         self._closed = False
-        self._process = _start()
-        self._watch = _Watch(self._process, patience)
+        self._process = start()
+        self._watch = Watch(self._process, patience)
         try:
             self._watch.begin()
             self._load(factory, arguments)
@@ -121,7 +118,7 @@ class ProcessEngine:
         self._running[number] = _Running(job)
         try:
             with self._watch:
-                self._ask(_described(number, job, self._same_as(job)), frames.Admitted)
+                self._ask(_described(number, job, self._same_as(job)), messages.Admitted)
         except BaseException:
             self._running.pop(number, None)
             raise
@@ -133,7 +130,7 @@ class ProcessEngine:
         if number is not None:
             del self._running[number]
             if self._lost is None:
-                self._send(frames.Cancel(number))
+                self._send(messages.Cancel(number))
 
     def step(self) -> Sequence[EngineEvent]:
         """Have the child compute one slice."""
@@ -142,7 +139,7 @@ class ProcessEngine:
             return ()
         with self._watch:
             try:
-                answer = self._ask(frames.Step(), frames.Events)
+                answer = self._ask(messages.Step(), messages.Events)
             except EngineLost:
                 raise
             except Exception:
@@ -161,26 +158,26 @@ class ProcessEngine:
         self._lost = self._lost or EngineLost("the engine is closed")
         self._forget_all()
         with suppress(OSError):
-            frames.write_message(_pipe(self._process.stdin), frames.Close())
+            frames.write_message(pipe_of(self._process.stdin), messages.Close())
         with suppress(OSError):
-            _pipe(self._process.stdin).close()
+            pipe_of(self._process.stdin).close()
         try:
-            self._process.wait(_ENDING)
+            self._process.wait(ENDING)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        _pipe(self._process.stdout).close()
+        pipe_of(self._process.stdout).close()
         self._watch.end()
 
     def _load(self, factory: str, arguments: Mapping[str, object]) -> None:
         level, pid = logging.getLogger().getEffectiveLevel(), os.getpid()
         birth = birth_of(pid) or ""
-        hello = frames.Hello(frames.VERSION, factory, json.dumps(arguments), level, pid, birth)
+        hello = messages.Hello(messages.VERSION, factory, json.dumps(arguments), level, pid, birth)
         try:
-            ready = self._ask(hello, frames.Ready)
+            ready = self._ask(hello, messages.Ready)
         except EngineLost as error:
             raise ModelLoadError(f"while it was loaded, {error}") from error
-        if ready.version != frames.VERSION:
+        if ready.version != messages.VERSION:
             raise ModelLoadError(
                 "the engine's process is of another release than this one: after an upgrade, start anew"
             )
@@ -203,7 +200,7 @@ class ProcessEngine:
 
     # The pipe.
 
-    def _ask(self, question: frames.Message, kind: type[Any]) -> Any:
+    def _ask(self, question: messages.Message, kind: type[Any]) -> Any:
         """Ask the child, and meanwhile answer what it asks of grammars.
 
         Raises:
@@ -213,11 +210,11 @@ class ProcessEngine:
         self._send(question)
         while True:
             match message := self._receive():
-                case frames.LogLine():
+                case messages.LogLine():
                     logging.getLogger(message.logger).log(message.level, "%s", message.text)
-                case frames.Begin() | frames.Constrain() | frames.Accepted():
+                case messages.Begin() | messages.Constrain() | messages.Accepted():
                     self._send(self._consult(message))
-                case frames.Trouble():
+                case messages.Trouble():
                     error = error_of(message)
                     if isinstance(error, EngineLost):
                         self._lose(str(error))
@@ -227,15 +224,15 @@ class ProcessEngine:
                 case _:
                     raise self._lose(f"its process answered {type(message).__name__}")
 
-    def _send(self, message: frames.Message) -> None:
+    def _send(self, message: messages.Message) -> None:
         try:
-            frames.write_message(_pipe(self._process.stdin), message)
+            frames.write_message(pipe_of(self._process.stdin), message)
         except OSError:
             raise self._lose(None) from None
 
-    def _receive(self) -> frames.Message:
+    def _receive(self) -> messages.Message:
         try:
-            message = frames.read_message(_pipe(self._process.stdout))
+            message = frames.read_message(pipe_of(self._process.stdout))
         except (OSError, frames.FrameError) as error:
             raise self._lose(f"its process is not to be understood: {error}") from error
         if message is None:
@@ -247,8 +244,8 @@ class ProcessEngine:
         if self._lost is None:
             if why is None:
                 with suppress(subprocess.TimeoutExpired):
-                    self._process.wait(_ENDING)
-                why = self._watch.why or _how_it_ended(self._process.poll())
+                    self._process.wait(ENDING)
+                why = self._watch.why or how_it_ended(self._process.poll())
             self._process.kill()
             self._lost = EngineLost(why)
             self._forget_all()
@@ -256,52 +253,52 @@ class ProcessEngine:
 
     # What the child tells and asks of jobs.
 
-    def _event(self, event: frames.Begun | frames.Said | frames.Ended) -> EngineEvent:
+    def _event(self, event: messages.Begun | messages.Said | messages.Ended) -> EngineEvent:
         running = self._running[event.number]
         job = running.job
         match event:
-            case frames.Begun():
+            case messages.Begun():
                 return Started(job=job, cached_tokens=event.cached_tokens)
-            case frames.Said():
+            case messages.Said():
                 return Token(job=job, id=event.id, logprobs=_logprobs(event.likely))
-            case frames.Ended():
+            case messages.Ended():
                 del self._running[event.number]
                 del self._numbers[job]
                 if event.trouble is not None:
                     return Failed(job=job, error=running.error or error_of(event.trouble))
                 return Finished(job=job, reason=cast("FinishReason", event.reason))
 
-    def _consult(self, question: frames.Begin | frames.Constrain | frames.Accepted) -> frames.Message:
+    def _consult(self, question: messages.Begin | messages.Constrain | messages.Accepted) -> messages.Message:
         running = self._running[question.number]
         try:
             match question:
-                case frames.Begin():
+                case messages.Begin():
                     assert running.job.grammar is not None
                     running.guide = running.job.grammar.begin()
-                    return frames.Cast(running.guide.complete)
-                case frames.Accepted():
+                    return messages.Cast(running.guide.complete)
+                case messages.Accepted():
                     assert running.guide is not None
                     running.guide.accept(question.token)
-                    return frames.Cast(running.guide.complete)
-                case frames.Constrain():
+                    return messages.Cast(running.guide.complete)
+                case messages.Constrain():
                     assert running.guide is not None
-                    return frames.Mask(_mask(running.guide, question.vocabulary))
+                    return messages.Mask(_mask(running.guide, question.vocabulary))
         except Exception as error:  # noqa: BLE001 - a grammar's own: the job fails by it
             running.error = error
             return trouble_of(error)
 
 
-def _logprobs(likely: frames.Likely | None) -> TokenLogprobs | None:
+def _logprobs(likely: messages.Likely | None) -> TokenLogprobs | None:
     if likely is None:
         return None
     top = tuple(zip(likely.top_ids, likely.top_logprobs, strict=True))
     return TokenLogprobs(logprob=likely.logprob, top=top)
 
 
-def _described(number: int, job: Job, same_as: int | None) -> frames.Admit:
+def _described(number: int, job: Job, same_as: int | None) -> messages.Admit:
     sampling = job.sampling
     bias = dict(sampling.logit_bias)
-    return frames.Admit(
+    return messages.Admit(
         number=number,
         same_as=same_as,
         prompt=tuple(job.prompt) if same_as is None else (),
@@ -328,97 +325,3 @@ def _mask(guide: Guide, vocabulary: int) -> bytes:
     logits = np.zeros(vocabulary, dtype=np.float32)
     guide.constrain(logits)
     return np.packbits(np.isfinite(logits)).tobytes()
-
-
-_ENDING: Final = 5.0
-"""Seconds that a child has to end, once it was told, or its pipe was closed."""
-
-
-def _start() -> subprocess.Popen[bytes]:
-    """Start the child, which waits for its first message.
-
-    Raises:
-        ModelLoadError: It cannot be started.
-    """
-    # It finds modules where this process does, wherever those came from.
-    path = os.pathsep.join(str(Path(one).absolute()) for one in sys.path)
-    # Ctrl-C is for all that belong to a terminal; the child shall not even get to the point of ignoring it.
-    apart: dict[str, Any] = (
-        {"creationflags": _NEW_GROUP} if sys.platform == "win32" else {"start_new_session": True}
-    )
-    try:
-        return subprocess.Popen(
-            [sys.executable, "-P", "-m", "foundry_runtime.engine._child"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": path},
-            **apart,
-        )
-    except OSError as error:
-        raise ModelLoadError(f"the engine's process cannot be started: {error}") from error
-
-
-_NEW_GROUP: Final = 0x00000200
-"""CREATE_NEW_PROCESS_GROUP: Ctrl-C in this program's console is not for it."""
-
-
-def _pipe(pipe: Any) -> BinaryIO:
-    assert pipe is not None, "both were asked for"
-    return cast("BinaryIO", pipe)
-
-
-def _how_it_ended(status: int | None) -> str:
-    if status is None:
-        return "its process has closed its pipe"
-    if status >= 0:
-        # Windows' own reasons are large numbers, which are looked up as hexadecimal ones.
-        return f"its process ended with status {status if status < 256 else hex(status)}"
-    try:
-        name = signal.Signals(-status).name
-    except ValueError:
-        name = str(-status)
-    return f"its process was ended by signal {name}"
-
-
-@final
-class _Watch:
-    """Kills a child that says nothing amid a step: `with watch:` is a step.
-
-    A thread, since no system waits for a pipe for a limited time in the same way as another.
-    """
-
-    def __init__(self, process: subprocess.Popen[bytes], patience: float) -> None:
-        self._process = process
-        self._patience = patience
-        self._since: float | None = None
-        self._over = threading.Event()
-        self.why: str | None = None
-        """Why it was killed."""
-        self._thread = threading.Thread(target=self._main, name=f"watch over {process.pid}", daemon=True)
-
-    def begin(self) -> None:
-        """Begin to watch."""
-        self._thread.start()
-
-    def __enter__(self) -> None:
-        self._since = time.monotonic()
-
-    def __exit__(self, *_: object) -> None:
-        self._since = None
-
-    def end(self) -> None:
-        """Watch no longer."""
-        self._over.set()
-        if self._thread.ident is not None:  # it could be started
-            self._thread.join()
-
-    def _main(self) -> None:
-        while not self._over.wait(min(self._patience / 4, _GLANCE)):
-            since = self._since
-            if since is not None and time.monotonic() - since > self._patience:
-                self.why = f"its process said nothing for {self._patience:g} seconds, and was ended"
-                self._process.kill()
-                return
-
-
-_GLANCE: Final = 5.0

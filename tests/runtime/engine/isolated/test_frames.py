@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foundry_runtime.engine import _frames as frames
-from foundry_runtime.engine._frames import FrameError, Message, read_message, write_message
+from foundry_runtime.engine import _messages as messages
+from foundry_runtime.engine._frames import FrameError, read_message, write_message
+from foundry_runtime.engine._messages import Message
 
 
 def written(message: Message) -> bytes:
@@ -27,25 +28,25 @@ def read(data: bytes) -> Message | None:
 
 integers = st.integers(-(2**63), 2**63 - 1)
 likely = st.builds(
-    frames.Likely,
+    messages.Likely,
     st.floats(allow_nan=False),
     st.lists(integers).map(tuple),
     st.lists(st.floats(allow_nan=False)).map(tuple),
 )
 texts = st.text()
 floats = st.floats(allow_nan=False)
-troubles = st.builds(frames.Trouble, texts, texts, st.none() | texts, st.none() | texts, st.none() | floats)
+troubles = st.builds(messages.Trouble, texts, texts, st.none() | texts, st.none() | texts, st.none() | floats)
 events = st.one_of(
-    st.builds(frames.Begun, integers, integers),
-    st.builds(frames.Said, integers, integers, st.none() | likely),
-    st.builds(frames.Ended, integers, texts, st.none() | troubles),
+    st.builds(messages.Begun, integers, integers),
+    st.builds(messages.Said, integers, integers, st.none() | likely),
+    st.builds(messages.Ended, integers, texts, st.none() | troubles),
 )
-messages = st.one_of(
-    st.builds(frames.Hello, integers, texts, texts, integers, integers, texts),
-    st.builds(frames.Ready, integers, integers),
+said = st.one_of(
+    st.builds(messages.Hello, integers, texts, texts, integers, integers, texts),
+    st.builds(messages.Ready, integers, integers),
     troubles,
     st.builds(
-        frames.Admit,
+        messages.Admit,
         integers,
         st.none() | integers,
         st.lists(integers).map(tuple),
@@ -63,19 +64,19 @@ messages = st.one_of(
         st.lists(floats).map(tuple),
         st.none() | texts,
     ),
-    st.builds(frames.Events, integers, integers, integers, st.lists(events).map(tuple)),
-    st.builds(frames.Mask, st.binary()),
-    st.builds(frames.LogLine, integers, texts, texts),
-    st.builds(frames.Constrain, integers, integers),
-    st.builds(frames.Accepted, integers, integers),
-    st.builds(frames.Cast, st.booleans()),
-    st.builds(frames.Begin, integers),
-    st.builds(frames.Cancel, integers),
-    st.sampled_from([frames.Step(), frames.Close(), frames.Admitted()]),
+    st.builds(messages.Events, integers, integers, integers, st.lists(events).map(tuple)),
+    st.builds(messages.Mask, st.binary()),
+    st.builds(messages.LogLine, integers, texts, texts),
+    st.builds(messages.Constrain, integers, integers),
+    st.builds(messages.Accepted, integers, integers),
+    st.builds(messages.Cast, st.booleans()),
+    st.builds(messages.Begin, integers),
+    st.builds(messages.Cancel, integers),
+    st.sampled_from([messages.Step(), messages.Close(), messages.Admitted()]),
 )
 
 
-@given(messages)
+@given(said)
 def test_what_was_written_is_read(message: Message) -> None:
     plain = repr(message).encode(errors="replace").decode()  # lone surrogates leave as question marks
     assert repr(read(written(message))) == plain
@@ -88,39 +89,41 @@ def test_every_kind_of_message_is_drawn_above() -> None:
 
 def _examples() -> list[Message]:
     return [
-        frames.Hello(1, "", "", 0, 0, ""),
-        frames.Ready(1, 2),
-        frames.Trouble("", ""),
-        frames.Admit(1, None, (), 1, False, None, 1.0, 1.0, 0, 0.0, 1.0, 0.0, 0.0, (), (), None),
-        frames.Admitted(),
-        frames.Cancel(1),
-        frames.Step(),
-        frames.Events(1, 2, 3, (frames.Begun(1, 2), frames.Said(1, 2), frames.Ended(1, "stop"))),
-        frames.Begin(1),
-        frames.Constrain(1, 2),
-        frames.Accepted(1, 2),
-        frames.Cast(True),
-        frames.Mask(b""),
-        frames.LogLine(1, "", ""),
-        frames.Close(),
+        messages.Hello(1, "", "", 0, 0, ""),
+        messages.Ready(1, 2),
+        messages.Trouble("", ""),
+        messages.Admit(1, None, (), 1, False, None, 1.0, 1.0, 0, 0.0, 1.0, 0.0, 0.0, (), (), None),
+        messages.Admitted(),
+        messages.Cancel(1),
+        messages.Step(),
+        messages.Events(1, 2, 3, (messages.Begun(1, 2), messages.Said(1, 2), messages.Ended(1, "stop"))),
+        messages.Begin(1),
+        messages.Constrain(1, 2),
+        messages.Accepted(1, 2),
+        messages.Cast(True),
+        messages.Mask(b""),
+        messages.LogLine(1, "", ""),
+        messages.Close(),
     ]
 
 
 def test_a_number_that_json_has_no_word_for_is_carried() -> None:
-    admit = frames.Admit(1, None, (), 1, False, None, math.nan, math.inf, 0, 0, 1, 0, 0, (), (), str(2**200))
+    admit = messages.Admit(
+        1, None, (), 1, False, None, math.nan, math.inf, 0, 0, 1, 0, 0, (), (), str(2**200)
+    )
     found = read(written(admit))
-    assert isinstance(found, frames.Admit)
+    assert isinstance(found, messages.Admit)
     assert math.isnan(found.temperature)
     assert found.top_p == math.inf
     assert found.seed == str(2**200)
 
 
 def test_a_token_takes_eighteen_bytes() -> None:
-    one, two = (frames.Events(1, 2, 3, (frames.Said(1, 2),) * count) for count in (1, 2))
+    one, two = (messages.Events(1, 2, 3, (messages.Said(1, 2),) * count) for count in (1, 2))
     assert len(written(two)) - len(written(one)) == 18
 
 
-@given(messages, st.data())
+@given(said, st.data())
 def test_a_cut_frame_is_the_end(message: Message, data: st.DataObject) -> None:
     whole = written(message)
     assert read(whole[: data.draw(st.integers(0, len(whole) - 1))]) is None
@@ -134,7 +137,7 @@ def test_any_bytes_are_a_message_or_an_error(data: bytes) -> None:
         pass
 
 
-@given(messages, st.data())
+@given(said, st.data())
 def test_a_spoiled_frame_is_a_message_or_an_error(message: Message, data: st.DataObject) -> None:
     spoiled = bytearray(written(message))
     at = data.draw(st.integers(4, len(spoiled) - 1))

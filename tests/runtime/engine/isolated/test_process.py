@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,9 @@ import numpy.typing as npt
 import pytest
 
 from foundry_proto.errors import LocalProtocolError
-from foundry_runtime.engine import _frames as frames
-from foundry_runtime.engine import process
+from foundry_runtime.engine import _child, process
+from foundry_runtime.engine import _messages as messages
+from foundry_runtime.engine._spawned import how_it_ended
 from foundry_runtime.engine.api import (
     EngineEvent,
     EngineFailed,
@@ -37,6 +39,7 @@ from foundry_runtime.engine.api import (
 )
 from foundry_runtime.engine.check import check_engine
 from foundry_runtime.engine.process import ProcessEngine
+from foundry_runtime.engine.scripted import ScriptedEngine
 from foundry_runtime.models.engines import make_isolated_engine
 from foundry_runtime.models.folder import ModelFolder
 from foundry_runtime.platform import birth_of
@@ -132,6 +135,19 @@ def test_an_exception_of_a_step_arrives_by_its_words_and_the_engine_goes_on() ->
             engine.admit(job(5))
 
 
+def test_a_child_keeps_nothing_of_jobs_that_a_step_has_failed() -> None:
+    jobs = _child._Jobs(_child._Pipe(BytesIO(), BytesIO()))
+    engine = ScriptedEngine(fail_at={1: ValueError("not a number"), 2: EngineLost("no more")})
+    for number, kind in ((1, ""), (2, "lost")):
+        admit = process._described(number, job(5, 6), None)
+        assert _child._admit(engine, jobs, admit) == messages.Admitted()
+        assert list(jobs.by_number) == [number]
+        trouble = _child._step(engine, jobs)
+        assert isinstance(trouble, messages.Trouble)
+        assert trouble.kind == kind
+        assert (jobs.by_number, jobs._numbers) == ({}, {})
+
+
 @pytest.mark.parametrize(
     ("name", "arguments", "error", "text"),
     [
@@ -156,7 +172,7 @@ def test_no_process_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_child_of_another_release_is_told_from_ours(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(frames, "VERSION", 999)
+    monkeypatch.setattr(messages, "VERSION", 999)
     with pytest.raises(ModelLoadError, match=r"another release than this one: after an upgrade, start anew$"):
         ProcessEngine(f"{HERE}:echoing", {})
 
@@ -262,6 +278,7 @@ def test_a_child_leaves_signals_to_its_owner() -> None:
 OWNER = f"""
 import os, sys
 from foundry_runtime.engine.process import ProcessEngine
+from foundry_runtime.engine.scripted import ScriptedEngine
 from foundry_runtime.engine.api import Job, Sampling
 engine = ProcessEngine({HERE!r} + ":silent", {{}})
 print(engine.pid, flush=True)
@@ -286,8 +303,8 @@ def test_a_child_ends_with_its_owner_even_amid_a_step() -> None:
 
 
 def test_how_a_process_ended_is_told_in_words() -> None:
-    assert process._how_it_ended(None) == "its process has closed its pipe"
-    assert process._how_it_ended(3) == "its process ended with status 3"
-    assert process._how_it_ended(0xC0000005) == "its process ended with status 0xc0000005"
-    assert process._how_it_ended(-11) == "its process was ended by signal SIGSEGV"
-    assert process._how_it_ended(-99) == "its process was ended by signal 99"
+    assert how_it_ended(None) == "its process has closed its pipe"
+    assert how_it_ended(3) == "its process ended with status 3"
+    assert how_it_ended(0xC0000005) == "its process ended with status 0xc0000005"
+    assert how_it_ended(-11) == "its process was ended by signal SIGSEGV"
+    assert how_it_ended(-99) == "its process was ended by signal 99"
