@@ -31,7 +31,17 @@ from foundry_runtime.download.sources.api import DownloadFailed
 if TYPE_CHECKING:
     import httpx
 
-__all__ = ["AskFailed", "RequestFailed", "answer_to", "ask", "open_client", "pieces_of", "reason_of", "shown"]
+__all__ = [
+    "AskFailed",
+    "RequestFailed",
+    "answer_to",
+    "ask",
+    "leave_no_handshake",
+    "open_client",
+    "pieces_of",
+    "reason_of",
+    "shown",
+]
 
 CONNECT: Final = 15.0
 """Seconds for a server to take a connection."""
@@ -98,12 +108,34 @@ def _open() -> httpx.AsyncClient:
             timeout=httpx.Timeout(SILENCE, connect=CONNECT, pool=None),
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=20),
             headers={"user-agent": f"foundry-proto/{__version__}"},
+            event_hooks={"request": [leave_no_handshake]},
         )
     except (httpx.InvalidURL, ValueError, ImportError, OSError) as error:
         raise DownloadFailed(
             "expected proxies and certificates that can be used in the environment (HTTPS_PROXY,"
             f" SSL_CERT_FILE and the like), got: {reason_of(error)}"
         ) from error
+
+
+async def leave_no_handshake(request: httpx.Request) -> None:
+    """Have the connection closed if TLS does not come about on it: a hook of a client for each request.
+
+    Of itself httpcore 1.0 does that where the handshake fails, and leaves the socket to the garbage collector
+    where it is cancelled.
+
+    Args:
+        request: What is about to be sent.
+    """
+    begun: list[Any] = []
+
+    async def trace(name: str, info: Mapping[str, Any]) -> None:
+        if name.endswith("connect_tcp.complete"):
+            begun.append(info["return_value"])
+        elif name.endswith("start_tls.failed"):
+            with anyio.CancelScope(shield=True):
+                await begun[-1].aclose()
+
+    request.extensions["trace"] = trace
 
 
 def _is_not_ours(_record: logging.LogRecord) -> bool:

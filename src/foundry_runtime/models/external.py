@@ -30,7 +30,7 @@ from foundry_proto.jsontext import ContentError, load_json, replace_member
 from foundry_proto.messages.errors import read_failure, status_phrase
 from foundry_proto.sse import ServerSentEvent, SSEDecoder
 from foundry_runtime.application import Send
-from foundry_runtime.download.http import pieces_of, reason_of
+from foundry_runtime.download.http import leave_no_handshake, pieces_of, reason_of
 from foundry_runtime.models.registered import ExternalModel
 
 if TYPE_CHECKING:
@@ -86,6 +86,7 @@ class Relay:
         return httpx.AsyncClient(
             timeout=httpx.Timeout(self._silence, connect=self._connect_timeout, pool=None),
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=20),
+            event_hooks={"request": [leave_no_handshake]},
         )
 
     async def answer(self, model: ExternalModel, request: Request[Any], send: Send) -> None:

@@ -19,19 +19,3 @@ def _one_authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def few_authorities(_one_authority: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A client for HTTP knows one authority instead of all of the world, which takes 0.07 s to read."""
     monkeypatch.setenv("SSL_CERT_FILE", str(_one_authority))
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let a socket that is left to the collector fail no test here.
-
-    In one of several whole runs one was, on trio, in the tests over TLS; where it comes from is not found.
-    `--strict-leaks` still tells of what a test leaves open.
-    """
-    here = Path(__file__).parent
-    for item in items:
-        if here in item.path.parents:
-            item.add_marker(
-                pytest.mark.filterwarnings(
-                    r"ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning"
-                )
-            )

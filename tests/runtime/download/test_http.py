@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import logging
 import re
+import socket
 import ssl
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from functools import partial
 from pathlib import Path
 
+import anyio
+import anyio.to_thread
 import pytest
 import trustme
 
@@ -236,6 +240,32 @@ async def test_a_proxy_tunnels_to_a_server_with_a_private_authority(
     await fetch(remotes(secured), place)
     assert found(place) == secured.files
     assert set(between.asked) == {f"CONNECT {secured.url.removeprefix('https://')}"}
+
+
+@pytest.mark.parametrize("tunnelled", [False, True])
+async def test_who_is_cancelled_while_tls_begins_hangs_up(
+    between: Proxy, tunnelled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if tunnelled:
+        monkeypatch.setenv("HTTPS_PROXY", between.url)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(5)
+        url = f"https://127.0.0.1:{listener.getsockname()[1]}/"
+        async with open_client() as client, anyio.create_task_group() as tasks:
+            tasks.start_soon(partial(ask, client, "GET", url, what="the list"))
+            there, _ = await anyio.to_thread.run_sync(listener.accept)
+            with there:
+                there.settimeout(5)
+                assert await anyio.to_thread.run_sync(there.recv, 1)
+                tasks.cancel_scope.cancel()
+                with anyio.CancelScope(shield=True):
+                    # The rest of its greeting, and its end, while the client is still open.
+                    await anyio.to_thread.run_sync(_read_to_the_end, there)
+
+
+def _read_to_the_end(there: socket.socket) -> None:
+    while there.recv(1 << 16):
+        pass
 
 
 async def test_a_proxy_that_refuses_is_told_at_once(

@@ -159,6 +159,27 @@ async def test_a_hang_up_before_the_answer_reaches_the_other_server_too() -> Non
             await until(lambda: journal.cancelled == ["sleep"])
 
 
+async def test_a_hang_up_while_tls_begins_reaches_the_other_server_too() -> None:
+    greeted, left = anyio.Event(), anyio.Event()
+
+    async def silent(transport: Transport) -> None:
+        while await transport.receive():
+            greeted.set()
+        left.set()
+
+    (listener,) = await open_tcp_listeners("127.0.0.1", 0)
+    async with anyio.create_task_group() as group, relaying(f"https://127.0.0.1:{listener.port}") as server:
+        group.start_soon(listener.serve, silent)
+        transport = await server.connect()
+        await transport.send(raw_request(chat_request()))
+        with anyio.fail_after(5):
+            await greeted.wait()
+            await transport.aclose()
+            await left.wait()
+        group.cancel_scope.cancel()
+    await listener.aclose()
+
+
 async def test_its_failures_come_with_their_status_and_their_error_object() -> None:
     async with another_server() as (uri, _), relaying(uri) as server, server.client() as client:
         with pytest.raises(ServerFailure, match=r"^127\.0\.0\.1:\d+: the server failed on this") as caught:
