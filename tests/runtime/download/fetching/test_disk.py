@@ -53,8 +53,9 @@ async def test_a_disk_that_gets_full_in_the_middle_is_told_and_gone_on_with(
 
     def fill(file: OpenFile, where: Path, pieces: list[bytes], position: int) -> None:
         nonlocal written
-        written += sum(map(len, pieces))
-        if written > 500_000:
+        if where.name.startswith("model.onnx"):
+            written += sum(map(len, pieces))
+        if written > 500_000 and where.name.startswith("model.onnx"):
             raise OSError(number, os.strerror(number))
         write(file, where, pieces, position)
 
