@@ -16,8 +16,8 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from types import MappingProxyType
 from typing import TYPE_CHECKING, BinaryIO, Final, TypeVar, final
 
@@ -266,23 +266,38 @@ class _ToOwner(logging.Handler):
             self._pipe.send(messages.LogLine(record.levelno, record.name, self.format(record)))
 
 
-def _take_pipe() -> _Pipe:
-    """Keep the pipe for this program alone: whatever prints, native libraries too, prints to the error
-    output from here on."""
-    pipe = _Pipe(os.fdopen(os.dup(_STDIN), "rb"), os.fdopen(os.dup(_STDOUT), "wb"))
+@contextmanager
+def _logging_to(pipe: _Pipe, level: int) -> Iterator[None]:
+    handler = _ToOwner(pipe)
+    logging.basicConfig(level=level, handlers=[handler], format="%(message)s")
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(handler)
+
+
+@contextmanager
+def _owners_pipe() -> Iterator[_Pipe]:
+    """The pipe, for this program alone: whatever prints, native libraries too, prints to the error output
+    from here on."""
+    inward, outward = os.fdopen(os.dup(_STDIN), "rb"), os.fdopen(os.dup(_STDOUT), "wb")
     os.dup2(_STDERR, _STDOUT)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, _STDIN)
     os.close(nothing)
-    return pipe
+    try:
+        yield _Pipe(inward, outward)
+    finally:
+        inward.close()
+        with suppress(OSError):  # what has not been written has nobody who would read it
+            outward.close()
 
 
 def main() -> int:
     """Be an engine's process; gives its exit status."""
     leave_signals_to_parent()
-    pipe = _take_pipe()
     faulthandler.enable()  # a native library that ends the process leaves a trace
-    try:
+    with _owners_pipe() as pipe, suppress(_OwnerGone):
         hello = pipe.receive()
         if not isinstance(hello, messages.Hello):
             return _MISUNDERSTOOD
@@ -290,9 +305,8 @@ def main() -> int:
         if hello.version != messages.VERSION:
             pipe.send(messages.Ready(messages.VERSION, 0))
             return _MISUNDERSTOOD
-        _run(pipe, hello)
-    except _OwnerGone:
-        pass
+        with _logging_to(pipe, hello.log_level):
+            _run(pipe, hello)
     return 0
 
 
@@ -300,7 +314,6 @@ _MISUNDERSTOOD: Final = 2
 
 
 def _run(pipe: _Pipe, hello: messages.Hello) -> None:
-    logging.basicConfig(level=hello.log_level, handlers=[_ToOwner(pipe)], format="%(message)s")
     offer_memory_first()
     return_large_memory_at_once()
     try:
