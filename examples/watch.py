@@ -8,10 +8,12 @@ from __future__ import annotations
 import json
 import sys
 from typing import Any
+from urllib.parse import urlsplit
 
 import trio
-from trio_websocket import ConnectionClosed, WebSocketConnection, open_websocket_url
+from trio_websocket import ConnectionClosed, wrap_client_stream
 
+WISH = {"type": "watch", "topics": ["models", "downloads", "requests"]}
 DEFAULT = "ws://127.0.0.1:5272/foundry/watch"
 
 
@@ -36,19 +38,19 @@ def line(message: dict[str, Any]) -> str:
             return json.dumps(other)  # of a newer server, or an error
 
 
-async def watch(socket: WebSocketConnection) -> None:
-    """Print until the server closes."""
-    wish = {"type": "watch", "topics": ["models", "downloads", "requests"]}
-    await socket.send_message(json.dumps(wish))
-    while True:
-        print(line(json.loads(await socket.get_message())), flush=True)
-
-
 async def main(url: str) -> None:
-    """Watch one server."""
-    async with open_websocket_url(url) as socket:
+    """Watch one server, until it closes."""
+    at = urlsplit(url)
+    # A connection of our own, since trio-websocket leaves one open that its server closes.
+    async with (
+        await trio.open_tcp_stream(at.hostname or "", at.port or 80) as tcp,
+        trio.open_nursery() as tasks,
+    ):
+        socket = await wrap_client_stream(tasks, tcp, at.netloc, at.path)
+        await socket.send_message(json.dumps(WISH))
         try:
-            await watch(socket)
+            while True:
+                print(line(json.loads(await socket.get_message())), flush=True)
         except ConnectionClosed as closed:
             print(f"closed: {closed.reason}")
 
