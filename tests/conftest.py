@@ -11,7 +11,6 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from foundry_runtime.models.default import fetch_default_file
 from foundry_runtime.models.directory import ModelDirectory
 from foundry_runtime.models.importing import import_model
 from foundry_runtime.models.recipes import DEFAULT_ID
-from tests.support.leaks import backend_options, nothing_left
+from tests.support.leaks import backend_options, looked_after, no_service_left, nothing_left, passed_on
 from tests.support.no_silent_skips import pytest_runtest_makereport
 
 __all__ = ["pytest_runtest_makereport"]
@@ -33,29 +32,35 @@ _ROOT = Path(__file__).parents[1]
 
 # No test asks the public catalogue, nor does a process that one starts; tests of it have one of their own.
 os.environ["FOUNDRY_CATALOG"] = "off"
+passed_on()
 _A_DAY = 24 * 60 * 60
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption(
-        "--strict-leaks",
-        action="store_true",
-        help="After each test, look for tasks, threads, files and sockets that it has left behind.",
-    )
+@pytest.fixture(scope="session", autouse=True)
+def all_are_looked_after(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Event loops and child processes tell what is left."""
+    with looked_after(tmp_path_factory.mktemp("left")):
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_service_is_left() -> Iterator[None]:
+    """A module that leaves a service behind fails."""
+    with no_service_left():
+        yield
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
-    """With `--strict-leaks`, a test that leaves something behind fails."""
-    with nothing_left() if request.config.getoption("--strict-leaks") else nullcontext():
+def nothing_is_left() -> Iterator[None]:
+    """A test that leaves something behind fails."""
+    with nothing_left():
         yield
 
 
 @pytest.fixture(params=["asyncio", "trio"])
 def anyio_backend(request: pytest.FixtureRequest, nothing_is_left: None) -> object:
     """Each async test runs on both loops, never on one only."""
-    strict = request.config.getoption("--strict-leaks")
-    return request.param, backend_options(request.param) if strict else {}
+    return request.param, backend_options(request.param)
 
 
 def _test_home() -> Path:

@@ -171,13 +171,25 @@ def need(block: Block) -> None:
         pytest.skip("there is no curl")
 
 
-@pytest.mark.parametrize("block", [block for block in PROGRAMS if block.marker != "model"], ids=block_name)
-def test_programs_run_and_print_what_the_page_shows(request: pytest.FixtureRequest, block: Block) -> None:
+def check_program(pages: Pages, block: Block) -> None:
     need(block)
-    pages = "encoder_pages" if block.marker == "embeddings" else "scripted_pages"
-    printed = request.getfixturevalue(pages).run(block)
+    printed = pages.run(block)
     if block.output is not None:
         check_output(block.output, printed, ANY_COUNT)
+
+
+@pytest.mark.parametrize(
+    "block", [block for block in PROGRAMS if block.marker not in {"model", "embeddings"}], ids=block_name
+)
+def test_programs_run_and_print_what_the_page_shows(scripted_pages: Pages, block: Block) -> None:
+    check_program(scripted_pages, block)
+
+
+@pytest.mark.parametrize(
+    "block", [block for block in PROGRAMS if block.marker == "embeddings"], ids=block_name
+)
+def test_programs_that_embed_run_and_print_what_the_page_shows(encoder_pages: Pages, block: Block) -> None:
+    check_program(encoder_pages, block)
 
 
 @pytest.mark.model

@@ -29,6 +29,8 @@ from typing import Final
 
 from attrs import define, field, frozen
 
+from tests.support import leaks
+
 __all__ = [
     "BLOCKS",
     "PAGES",
@@ -206,6 +208,7 @@ class Pages:
         if (self._folder(block.page) / f"line_{block.line}.py").exists():
             return
         program = subprocess.Popen(self._python(block), env=self._environment(), text=True)
+        leaks.shared.add(program.pid)
         self._servers.callback(_stop, program)
         (written,) = _own_ports(block)
         _wait_for(self._ports[block.page, written], program)
