@@ -51,7 +51,7 @@ class TimeOuts:
     body: float = 60.0
     """For a whole body, from the head's end on."""
     write: float = 30.0
-    """For a reader to take what is written."""
+    """For a reader to take something of what is written, each time."""
     linger: float = 2.0
     """For a client to read the last answer, when more came than was read, or to part from a WebSocket."""
     silence: float = 40.0

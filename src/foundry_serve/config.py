@@ -236,7 +236,9 @@ class Config:
     )
     write_timeout: float = field(
         default=_TIME_OUTS.write,
-        metadata=says("Seconds for a reader to take what is written; then it is cut.", number(0.001)),
+        metadata=says(
+            "Seconds in which a reader must take something of what is written; else it is cut.", number(0.001)
+        ),
     )
 
     azure_registry: str | None = field(

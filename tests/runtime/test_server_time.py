@@ -82,6 +82,19 @@ async def test_a_reader_that_does_not_read_is_cut_and_its_work_ends() -> None:
         assert anyio.current_time() - begin == pytest.approx(30, abs=1.1)
 
 
+async def test_a_reader_that_takes_something_again_and_again_is_slow_and_not_gone() -> None:
+    async with served(time_outs=TIME_OUTS) as server:
+        transport = await server.connect()
+        await transport.send(raw_request(chat_request("long", text="400000", stream=True)))
+        begin, answer = anyio.current_time(), b""
+        while b"[DONE]" not in answer:
+            await anyio.sleep(29)  # 64 KiB come each time, of one text that the server sends at once.
+            answer += await transport.receive()
+        assert answer.count(b"x") >= 400_000
+        assert anyio.current_time() - begin > 150
+        assert server.ended == 0
+
+
 async def test_a_refused_client_may_read_the_answer_before_the_close() -> None:
     head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: test\r\nContent-Length: 99999999\r\n\r\n"
     async with served(time_outs=TIME_OUTS) as server:

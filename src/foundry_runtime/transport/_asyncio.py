@@ -31,6 +31,10 @@ from foundry_runtime.transport.api import (
 
 __all__ = ["AsyncioTransport", "wrap_socket"]
 
+LOOKS: Final = 4
+"""How often, within its patience, a send that waits looks whether the reader takes something: asyncio tells
+only when all is taken. So a reader is given up to a quarter more time, and never less."""
+
 READ_SIZE: Final = 64 * 1024
 """Bytes that one read of the socket may bring."""
 
@@ -159,25 +163,18 @@ class AsyncioTransport(asyncio.BufferedProtocol):
             self._sends_at_once += 1
             return
         self._sends_at_once = 0
-        sender = self._sender = self._loop.create_future()
-        self._arm()
-        patience = self.send_patience
-        # A timer of its own: few sends wait.
-        timer = None if patience is None else self._loop.call_later(patience, _wake_late, sender)
         try:
-            late = await sender
+            in_time = await self._taken()
         except asyncio.CancelledError:
             self._no_more_sends = CUT_SHORT
             raise
         finally:
             self._sender = None
-            if timer is not None:
-                timer.cancel()
         if self._closed:
             raise TransportClosed(CLOSED)
         if self._lost:
             raise TransportBroken(BROKEN) from self._error
-        if late and self._writing_paused:
+        if not in_time:
             self._no_more_sends = CUT_SHORT
             raise TimeoutError(LATE_SEND)
 
@@ -258,6 +255,26 @@ class AsyncioTransport(asyncio.BufferedProtocol):
             raise TransportClosed(CLOSED)
         if self._lost:
             raise TransportBroken(BROKEN) from self._error
+
+    async def _taken(self) -> bool:
+        """Wait until the system has all, or the connection is no more; not for ever, says `False`."""
+        patience, left, looks = self.send_patience, self._transport.get_write_buffer_size(), 0
+        while True:
+            sender = self._sender = self._loop.create_future()
+            self._arm()
+            # A timer of its own: few sends wait.
+            look = None if patience is None else self._loop.call_later(patience / LOOKS, _wake, sender)
+            try:
+                late = await sender
+            finally:
+                if look is not None:
+                    look.cancel()
+            if self._closed or self._lost or not self._writing_paused:
+                return True
+            before, left = left, self._transport.get_write_buffer_size()
+            looks = looks + 1 if left == before else 0
+            if late or looks == LOOKS:
+                return False
 
     def _take(self) -> bytes:
         data = bytes(self._unread)

@@ -291,6 +291,35 @@ async def a_send_waits_no_longer_than_its_patience(near: Transport, far: Transpo
     _same(outcome, [b"patient"])
 
 
+async def a_send_goes_on_while_some_of_it_is_taken(near: Transport, far: Transport) -> None:
+    """A reader takes a share again and again: one send outlasts its patience, and is still under way."""
+    content = CHUNK * (16 * 1024 * 1024 // len(CHUNK))
+    near.send_patience = 3 * SHORT
+    outcome: list[object] = []
+
+    async def send() -> None:
+        try:
+            await near.send(content)
+        except TimeoutError:
+            outcome.append("given up")
+            await near.aclose()
+        except TransportClosed:
+            outcome.append("under way")
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(send)
+        received, longest, moment = bytearray(), 0.0, anyio.current_time()
+        for share in range(1, 13):
+            while len(received) < share * 512 * 1024 and (data := await far.receive()):
+                received += data
+            await anyio.sleep(SHORT / 2)
+            longest, moment = max(longest, anyio.current_time() - moment), anyio.current_time()
+        await near.aclose()
+    if longest < SHORT:  # Else the machine was too slow to tell.
+        _same(outcome, ["under way"])
+    assert content.startswith(received), "the bytes differ from those sent"
+
+
 async def closing_does_not_wait_for_the_reader(near: Transport, _far: Transport) -> None:
     """While another task sends and nobody reads, `aclose` returns, and that send raises `TransportClosed`."""
 
@@ -420,6 +449,7 @@ LAWS: Final[Sequence[Law]] = (
     a_deadline_of_an_earlier_wait_ends_no_later_one,
     a_send_waits_for_a_slow_reader_in_bounded_memory,
     a_send_waits_no_longer_than_its_patience,
+    a_send_goes_on_while_some_of_it_is_taken,
     closing_does_not_wait_for_the_reader,
     sending_to_a_peer_that_is_gone_breaks,
     a_closed_transport_refuses_all_but_closing,

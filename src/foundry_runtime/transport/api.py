@@ -5,7 +5,7 @@ cross this border, whatever the event loop or the operating system called them:
 
 | what happened | raised |
 |---|---|
-| the deadline passed | `TimeoutError` |
+| the deadline passed, or a reader took nothing for too long | `TimeoutError` |
 | the peer reset the connection, or it is gone | `TransportBroken`, a `ConnectionError` |
 | this side was closed, or has said that it sends no more | `TransportClosed` |
 | two tasks receive, or two tasks send, at once | `TransportBusy` |
@@ -55,7 +55,11 @@ class Transport(Protocol):
     """
 
     send_patience: float | None
-    """Seconds that one send may wait for a reader, from when it has to wait; `None` sets no such limit.
+    """Seconds that a send may wait without anything of it being taken; `None` sets no such limit.
+
+    A reader that takes something in that time is slow, and one that takes nothing is gone: its send raises
+    `TimeoutError`, up to a quarter of the time later where a system does not say when it takes what. What a
+    reader takes is seen as its system tells of it, which may be in portions of 64 KiB and more.
 
     Set once, it costs nothing where sends need not wait: a deadline for each would cost a look at the clock.
     """
@@ -88,7 +92,7 @@ class Transport(Protocol):
         part; the stream cannot be continued, and a later send raises `TransportClosed`.
 
         Raises:
-            TimeoutError: The deadline passed.
+            TimeoutError: The deadline passed, or the reader took nothing for as long as patience lasts.
             TransportBroken: The peer reset the connection.
             TransportClosed: This side was closed, `send_eof` was called, or an earlier send was cut short.
             TransportBusy: Another task is sending.

@@ -7,6 +7,7 @@ Refuses to know: how the socket was connected, and what it is for.
 from __future__ import annotations
 
 import socket
+from typing import Final
 
 import anyio
 
@@ -14,7 +15,10 @@ from foundry_runtime.transport._socket import SocketStream
 from foundry_runtime.transport.api import BROKEN, Transport, TransportBroken
 from foundry_runtime.transport.stream import StreamTransport
 
-__all__ = ["SocketAddress", "join_address", "peer_name", "wrap_socket"]
+__all__ = ["SocketAddress", "join_address", "peer_name", "prepare_tcp", "wrap_socket"]
+
+UNSENT_LIMIT: Final = 64 * 1024
+"""Bytes that the system may hold beyond those that the peer's has room for."""
 
 SocketAddress = tuple[str | int | bytes, ...]
 
@@ -37,8 +41,7 @@ async def wrap_socket(sock: socket.socket) -> Transport:
         try:
             peer = peer_name(sock.getpeername())
             if sock.family in {socket.AF_INET, socket.AF_INET6}:
-                # A chunk of a stream must not wait for the acknowledgement of the one before.
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                prepare_tcp(sock)
             if _runs_on_asyncio():
                 from foundry_runtime.transport import _asyncio  # noqa: PLC0415  (not imported under trio)
 
@@ -49,6 +52,15 @@ async def wrap_socket(sock: socket.socket) -> Transport:
     except BaseException:
         sock.close()
         raise
+
+
+def prepare_tcp(sock: socket.socket) -> None:
+    """Set what a TCP connection needs that is written to often, and perhaps read from slowly."""
+    # A chunk of a stream must not wait for the acknowledgement of the one before.
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+        # Else Linux keeps 4 MB for a reader, and tells of what it takes when that is a third of it.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_LIMIT)
 
 
 def _runs_on_asyncio() -> bool:

@@ -36,6 +36,10 @@ CLOSE_PATIENCE: Final = 1.0
 AT_ONCE_LIMIT: Final = 16
 """How many operations of an eager stream may complete at once before one lets the other tasks run."""
 
+PIECE: Final = 16 * 1024
+"""Bytes that a stream which is not eager is given at once, to see that its reader takes something. A record
+of TLS has as many (RFC 8446, section 5.1)."""
+
 _GONE: Final = (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError)
 """What streams raise when the connection is no more. `ssl.SSLError` is an `OSError`; so is the system's own
 `ETIMEDOUT`, which must not be mistaken for the deadline."""
@@ -255,17 +259,37 @@ class StreamTransport:
         return b""
 
     async def _send_waiting(self, data: bytes) -> bool:
-        """Whether all was sent; not if the scope was cancelled."""
-        patience = self.send_patience
-        self._send_limit = math.inf if patience is None else anyio.current_time() + patience
+        """Whether all was sent; not if the scope was cancelled, as when nothing is taken for too long."""
+        rest = memoryview(data)
+        self._renew_patience()
         with anyio.CancelScope(deadline=min(self._moment(), self._send_limit)) as scope:
             self._send_scope = scope
             try:
-                await self._stream.send(data)
+                rest = rest[await self._send_some(rest) :]
+                while rest:
+                    self._renew_patience()
+                    scope.deadline = min(self._moment(), self._send_limit)
+                    rest = rest[await self._send_some(rest) :]
                 return True
             finally:
                 self._send_scope = None
         return False
+
+    async def _send_some(self, data: memoryview) -> int:
+        """Wait until something was taken, and say how much: it shows that there is a reader."""
+        if self._eager is None:
+            piece = data[:PIECE]
+            await self._stream.send(bytes(piece))
+            return len(piece)
+        sent = 0
+        while not sent:  # It may be woken for nothing.
+            await self._eager.wait_sendable()
+            sent = self._eager.send_nowait(data)
+        return sent
+
+    def _renew_patience(self) -> None:
+        patience = self.send_patience
+        self._send_limit = math.inf if patience is None else anyio.current_time() + patience
 
     async def _close_stream(self) -> None:
         try:

@@ -15,7 +15,7 @@ from anyio.streams.tls import TLSStream
 
 from foundry_runtime.transport._socket import SocketStream
 from foundry_runtime.transport.api import BROKEN, Transport, TransportBroken
-from foundry_runtime.transport.sockets import peer_name
+from foundry_runtime.transport.sockets import peer_name, prepare_tcp
 from foundry_runtime.transport.stream import StreamTransport
 
 __all__ = ["wrap_client_socket", "wrap_server_socket"]
@@ -71,7 +71,7 @@ async def _wrap(sock: socket.socket, context: ssl.SSLContext, name: str | None) 
     try:
         sock.setblocking(False)
         peer = peer_name(sock.getpeername())
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        prepare_tcp(sock)
         stream = SocketStream(sock)
         with anyio.fail_after(HANDSHAKE):
             secured = await _Secured.wrap(

@@ -58,7 +58,7 @@ class Patience:
     """How long a peer may take, in seconds."""
 
     write: float = 30.0
-    """To read what is written."""
+    """To take something of what is written, each time."""
     silence: float = 40.0
     """To give a sign of life, for which it is asked at half of that."""
     linger: float = 2.0
@@ -77,7 +77,9 @@ async def open_websocket(
         patience: How long the peer may take.
         first: What is to be written before any frame: the answer to the handshake.
     """
-    socket = WebSocket(transport, frames, patience or Patience())
+    patience = patience or Patience()
+    socket = WebSocket(transport, frames, patience)
+    transport.deadline, transport.send_patience = None, patience.write
     socket.write_first(first)
     try:
         async with anyio.create_task_group() as group:
@@ -116,7 +118,6 @@ class WebSocket:
     """Good-bye was said."""
     _clean: bool = field(init=False, default=False)
     """So did the peer."""
-    _write_by: float = field(init=False, default=math.inf)
     _part_by: float = field(init=False, default=math.inf)
     _heard: float = field(init=False, factory=anyio.current_time)
 
@@ -194,15 +195,10 @@ class WebSocket:
             data, self._unsent = bytes(self._unsent), bytearray()
             written = self._leaving = self._written
             self._written = anyio.Event()
-            self._write_by = anyio.current_time() + self._patience.write
-            self._arm()
             try:
                 await self._transport.send(data)
             except _LOST:
                 self._lose()
-            else:
-                self._write_by = math.inf
-                self._arm()
             self._leaving = None
             written.set()
 
@@ -239,15 +235,13 @@ class WebSocket:
         last = bytes(self._unsent) + self._frames.close(GOING_AWAY)
         if not last or self._gone:
             return
-        self._part_by = math.inf
-        self._write_by = anyio.current_time() + _FAREWELL
+        self._part_by = anyio.current_time() + _FAREWELL
         self._arm()
         with suppress(*_LOST):
             await self._transport.send(last)
 
     def _arm(self) -> None:
-        deadline = min(self._write_by, self._part_by)
-        self._transport.deadline = None if deadline == math.inf else deadline
+        self._transport.deadline = None if self._part_by == math.inf else self._part_by
 
     def _lose(self) -> None:
         """Give the connection up: whoever waits for it is woken."""

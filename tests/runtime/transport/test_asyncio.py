@@ -15,7 +15,7 @@ import anyio
 import pytest
 
 from foundry_runtime.transport import TransportBroken, TransportBusy, TransportClosed
-from foundry_runtime.transport._asyncio import READ_SIZE, UNREAD_LIMIT, AsyncioTransport, wrap_socket
+from foundry_runtime.transport._asyncio import LOOKS, READ_SIZE, UNREAD_LIMIT, AsyncioTransport, wrap_socket
 
 pytestmark = pytest.mark.anyio
 
@@ -133,6 +133,40 @@ async def test_a_deadline_ends_both_directions() -> None:
             await send
         assert str(receiving.value) == "the deadline passed while receiving"
         assert str(sending.value) == "the deadline passed while sending"
+
+
+async def test_a_send_is_given_up_when_nothing_was_taken_at_as_many_looks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with connected() as (transport, peer):
+        transport.send_patience = 1000
+        looks: list[Callable[[], object]] = []
+
+        def remember(_: float, callback: Callable[..., object], *args: Any) -> asyncio.TimerHandle:
+            looks.append(partial(callback, *args))
+            return asyncio.get_running_loop().call_at(1e9, callback, *args)
+
+        async def look() -> None:
+            looks[-1]()
+            await asyncio.sleep(0)
+
+        monkeypatch.setattr(asyncio.get_running_loop(), "call_later", remember)
+        send = asyncio.ensure_future(transport.send(bytes(16 * 1024 * 1024)))
+        await asyncio.sleep(0)
+        for _ in range(10):
+            for _ in range(LOOKS - 1):
+                await look()
+            left = transport._transport.get_write_buffer_size()
+            while transport._transport.get_write_buffer_size() == left:
+                peer.recv(READ_SIZE)
+                await asyncio.sleep(0)
+            await look()
+            assert not send.done()
+        for _ in range(LOOKS):
+            await look()
+        with pytest.raises(TimeoutError) as caught:
+            await send
+        assert str(caught.value) == "the deadline passed while sending"
 
 
 async def test_a_task_cancelled_after_its_bytes_came_leaves_them_for_the_next() -> None:

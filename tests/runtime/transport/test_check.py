@@ -136,6 +136,14 @@ class HasAllTheTimeForASend(Faithful):
     send_patience = None
 
 
+class HasSoMuchTimeForASendAndNoMore(Faithful):
+    """a_send_goes_on_while_some_of_it_is_taken: expected ['under way'], got ['given up']"""
+
+    async def send(self, data: bytes) -> None:
+        with anyio.fail_after(self.send_patience):
+            await super().send(data)
+
+
 class HoldsEverything(Faithful):
     """a_send_waits_for_a_slow_reader_in_bounded_memory: expected TimeoutError, and nothing was raised"""
 
