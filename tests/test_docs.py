@@ -40,7 +40,10 @@ from foundry_proto.messages.text_completions import MAX_CHOICES, TextCompletionR
 from foundry_proto.openapi import statuses
 from foundry_proto.operations import ALL, CHAT_COMPLETIONS
 from foundry_proto.wire import describe, field_name, wire_of
+from foundry_runtime.application import WorkLimits
 from foundry_runtime.crowd import CrowdLimits
+from foundry_runtime.download.manager import MOST_DOWNLOADS
+from foundry_runtime.engine.admission import MOST_WAITING
 from foundry_runtime.engine.api import Sampling
 from foundry_runtime.engine.text import template
 from foundry_runtime.engine.text.guidance import asked, forms, grammars, patterns, schema
@@ -519,6 +522,8 @@ def test_limits_are_those_of_the_code(page: str) -> None:
         "`Limits.body`": "none",
         "`Limits.headers`": str(limits.headers),
         "`Limits.depth`": str(limits.depth),
+        "`WorkLimits.requests`": str(WorkLimits().requests),
+        "`WorkLimits.seconds`": f"{WorkLimits().seconds:g} s",
         "`CrowdLimits.total`": str(CrowdLimits().total),
         "`CrowdLimits.per_address`": str(CrowdLimits().per_address),
         **{f"`TimeOuts.{one.name}`": f"{getattr(time_outs, one.name):g} s" for one in attrs.fields(TimeOuts)},
@@ -527,7 +532,7 @@ def test_limits_are_those_of_the_code(page: str) -> None:
     rows = [line for line in (DOCS / page).read_text("utf-8").splitlines() if line.startswith("| ")]
     named = [(row, name) for row in rows for name in true if name in row]
     assert {name for _, name in named} == {
-        name for name in true if page != "protocol.md" or not name.startswith(("`Time", "`Crowd"))
+        name for name in true if page != "protocol.md" or not name.startswith(("`Time", "`Crowd", "`Work"))
     }
     for row, name in named:
         assert f"| {true[name]} |" in row, f"{page}: {row}"
@@ -546,6 +551,9 @@ def test_limits_without_a_name_are_those_of_the_code() -> None:
     assert rows["messages in a request"] == str(MAX_MESSAGES)
     assert rows["nesting of arrays and objects in a body"] == str(MAX_DEPTH)
     assert rows["digits of a number"] == str(MAX_DIGITS)
+    named = {row[2]: row[1] for row in table(SERVER_PAGE, "what")}
+    assert named["`ModelOpener(max_waiting=…)`"] == str(MOST_WAITING)
+    assert named["`Downloads(most=…)`"] == str(MOST_DOWNLOADS)
     rows = {row[0]: row[1] for row in table(DOCS / "protocol.md", "limit")}
     assert rows["words of a query string"] == str(MAX_QUERY_WORDS)
     (of_answers,) = {one.default for one in attrs.fields(ClientConnection) if one.name == "_limit"}

@@ -27,6 +27,7 @@ from foundry_proto.wire import Wire
 from foundry_runtime.application import WorkLimits
 from foundry_runtime.crowd import CrowdLimits
 from foundry_runtime.download.manager import MOST_DOWNLOADS
+from foundry_runtime.engine.admission import MOST_WAITING
 from foundry_runtime.models.directory import ModelDirectory
 from foundry_runtime.models.engines import EngineKind
 from foundry_runtime.models.published.address import OFF, PUBLIC, CatalogAddress, read_address
@@ -214,6 +215,10 @@ class Config:
     max_requests: int = field(
         default=_WORK.requests,
         metadata=says("Chats and the like at a time, waiting ones included; one more gets 503.", whole(1)),
+    )
+    max_waiting: int = field(
+        default=MOST_WAITING,
+        metadata=says("Requests that wait for one model's engine; one more gets 503.", whole(0)),
     )
     max_downloads: int = field(
         default=MOST_DOWNLOADS, metadata=says("Models downloaded at a time; one more gets 503.", whole(1))

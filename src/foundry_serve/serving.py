@@ -109,6 +109,7 @@ async def _serve(
                 threads=config.threads,
                 engine=config.engine,
                 speculate=config.speculate,
+                max_waiting=config.max_waiting,
                 make=make_isolated_engine if config.isolate else make_engine,
             ),
             endpoints=endpoints,

@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import anyio
 from attrs import Factory, define, frozen
@@ -102,12 +102,10 @@ async def soak(
     def make(
         folder: ModelFolder,
         kind: EngineKind,
-        *,
-        provider: str | None,
-        threads: int | None,
-        speculate: bool,
+        /,
+        **more: Any,
     ) -> BatchedEngine:
-        engine = make_engine(folder, kind, provider=provider, threads=threads, speculate=speculate)
+        engine = make_engine(folder, kind, **more)
         assert isinstance(engine, BatchedEngine)
         engines.append(engine)
         return engine

@@ -1,7 +1,8 @@
 """What any engine refuses before a job begins.
 
 Knows: the limits that follow from the contract alone: a prompt of known ids that fits the context together
-with the allowed output, and sampling values that mean something.
+with the allowed output, and sampling values that mean something; how many requests may wait, and how one too
+many is told.
 Refuses to know: memory, what a grammar says, and whatever else only one engine can tell.
 
 Native engines take ids outside of the vocabulary silently and then read foreign memory or compute nonsense:
@@ -14,9 +15,13 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from foundry_runtime.engine.api import Job, Refused, Sampling
+from foundry_runtime.engine.api import Job, Overloaded, Refused, Sampling
 
-__all__ = ["check_ids", "check_job"]
+__all__ = ["MOST_WAITING", "check_ids", "check_job", "check_queue"]
+
+MOST_WAITING: Final = 128
+"""How many requests may wait for one model, where nothing else is said: half of those that a server works on,
+so that one model's queue leaves room for the others."""
 
 
 def check_job(
@@ -71,6 +76,22 @@ def check_ids(ids: Sequence[int], name: str, *, vocabulary: int) -> None:
         index, token = next((i, t) for i, t in enumerate(ids) if not 0 <= t < vocabulary)
         place = f"{name}[{index}]"
         raise Refused(f"{place}: expected a token id below {vocabulary}, got {token}", param=place)
+
+
+def check_queue(waiting: int, *, most: int, seconds: float) -> None:
+    """Turn a job away that would wait behind too many.
+
+    Args:
+        waiting: How many are before it that do not run, nor can begin as soon as the engine steps.
+        most: How many may.
+        seconds: How long those take, as far as that is known.
+
+    Raises:
+        Overloaded: There are as many as may be.
+    """
+    if waiting >= most:
+        are = "request is" if most == 1 else "requests are"
+        raise Overloaded(f"{most} {are} waiting for this model already", retry_after=seconds)
 
 
 _NUMBERS: Final[Mapping[str, tuple[float, float]]] = {

@@ -10,6 +10,7 @@ import logging
 from pathlib import Path
 from typing import Literal, Protocol
 
+from foundry_runtime.engine.admission import MOST_WAITING
 from foundry_runtime.engine.api import Engine, ModelLoadError
 from foundry_runtime.engine.process import ProcessEngine
 from foundry_runtime.models.folder import ModelFolder
@@ -36,6 +37,7 @@ class MakeEngine(Protocol):
         provider: str | None,
         threads: int | None,
         speculate: bool,
+        max_waiting: int,
     ) -> Engine:
         """Load a model, in the thread that owns the engine."""
 
@@ -47,6 +49,7 @@ def make_engine(
     provider: str | None = None,
     threads: int | None = None,
     speculate: bool = False,
+    max_waiting: int = MOST_WAITING,
 ) -> Engine:
     """Load a model into its engine; takes its time, and belongs into the thread that owns the engine.
 
@@ -56,6 +59,7 @@ def make_engine(
         provider: The execution provider to run on; by default the model's own.
         threads: Threads that compute; by default the cores that the process may use.
         speculate: Whether the batched engine guesses what comes next, where a single answer is generated.
+        max_waiting: How many requests may wait for it, behind those that it works on.
 
     Raises:
         ModelLoadError: The folder holds no model that can be loaded here, or not by this engine.
@@ -69,14 +73,14 @@ def make_engine(
         raise ModelLoadError(f"{folder.path}: the batched engine runs on cpu alone, got {on}")
     if kind != "genai" and on == "cpu":
         try:
-            return BatchedEngine(folder.path, threads=threads, speculate=speculate)
+            return BatchedEngine(folder.path, threads=threads, speculate=speculate, max_waiting=max_waiting)
         except NotBatchable as error:
             if kind == "batched":
                 raise ModelLoadError(f"{folder.path}: not for the batched engine: {error}") from error
             logger.warning("%s is driven by onnxruntime-genai's own generator: %s", folder.id, error)
         except FileNotFoundError:
             pass  # the other one says what is missing
-    return GenaiEngine(folder.path, provider=provider, threads=threads)
+    return GenaiEngine(folder.path, provider=provider, threads=threads, max_waiting=max_waiting)
 
 
 def make_isolated_engine(
@@ -86,6 +90,7 @@ def make_isolated_engine(
     provider: str | None = None,
     threads: int | None = None,
     speculate: bool = False,
+    max_waiting: int = MOST_WAITING,
 ) -> Engine:
     """Load a model into its engine in a process of its own; as `make_engine` does otherwise.
 
@@ -98,13 +103,22 @@ def make_isolated_engine(
         "provider": provider,
         "threads": threads,
         "speculate": speculate,
+        "max_waiting": max_waiting,
     }
     return ProcessEngine(f"{__name__}:{engine_at.__name__}", arguments)
 
 
 def engine_at(
-    path: str, kind: EngineKind, *, provider: str | None, threads: int | None, speculate: bool
+    path: str,
+    kind: EngineKind,
+    *,
+    provider: str | None,
+    threads: int | None,
+    speculate: bool,
+    max_waiting: int,
 ) -> Engine:
     """Do in the other process what `make_isolated_engine` was asked for."""
     folder = ModelFolder.read(Path(path))
-    return make_engine(folder, kind, provider=provider, threads=threads, speculate=speculate)
+    return make_engine(
+        folder, kind, provider=provider, threads=threads, speculate=speculate, max_waiting=max_waiting
+    )

@@ -18,6 +18,7 @@ import anyio.to_thread
 
 from foundry_proto.chat.markup import find_markup
 from foundry_proto.errors import LocalProtocolError
+from foundry_runtime.engine.admission import MOST_WAITING
 from foundry_runtime.engine.api import ModelLoadError
 from foundry_runtime.engine.text.inputs import InputEncoder
 from foundry_runtime.engine.text.prompt import PromptMaker
@@ -74,6 +75,7 @@ class ModelOpener:
         threads: Threads that compute for each model; by default the cores that the process may use.
         engine: What generates.
         speculate: Whether the batched engine guesses what comes next, where a single answer is generated.
+        max_waiting: How many requests may wait for a model that generates, behind those that it works on.
         make: Loads a model into that.
     """
 
@@ -83,10 +85,12 @@ class ModelOpener:
         threads: int | None = None,
         engine: EngineKind = "auto",
         speculate: bool = False,
+        max_waiting: int = MOST_WAITING,
         make: MakeEngine = make_engine,
     ) -> None:
         self._threads = threads
         self._speculate = speculate
+        self._max_waiting = max_waiting
         self._engine: EngineKind = engine
         self._make = make
         self._turns = Turns()
@@ -126,6 +130,7 @@ class ModelOpener:
                 provider=provider,
                 threads=self._threads,
                 speculate=self._speculate,
+                max_waiting=self._max_waiting,
             ),
             name=folder.id,
             turns=self._turns,

@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from foundry_proto.errors import LocalProtocolError
-from foundry_runtime.engine.admission import check_job
+from foundry_runtime.engine.admission import MOST_WAITING, check_job, check_queue
 from foundry_runtime.engine.api import (
     Counters,
     EngineEvent,
@@ -32,7 +32,6 @@ from foundry_runtime.engine.api import (
     Finished,
     FinishReason,
     Job,
-    Overloaded,
     Refused,
     Started,
     Token,
@@ -70,7 +69,7 @@ class BatchedEngine:
         folder: The model folder, with its `genai_config.json`.
         threads: Threads that compute; by default as many as this process may use cores.
         max_rows: How many jobs are computed at once.
-        max_waiting: How many further jobs may wait for a row.
+        max_waiting: How many further jobs may wait for a row; choices of one answer come in together.
         budget: Tokens, prompts and allowed outputs together, that running jobs may have keys and values of.
         kept: Tokens of finished jobs whose keys and values are kept for prompts that begin like them.
         speculate: Whether the tokens that follow are guessed while a single answer is generated, and several
@@ -90,7 +89,7 @@ class BatchedEngine:
         *,
         threads: int | None = None,
         max_rows: int = 16,
-        max_waiting: int = 256,
+        max_waiting: int = MOST_WAITING,
         budget: int | None = None,
         kept: int | None = None,
         speculate: bool = False,
@@ -151,11 +150,10 @@ class BatchedEngine:
                 f" they exceed the {self._budget} tokens that this server has memory for",
                 code="context_length_exceeded",
             )
-        if len(self._waiting) >= self._max_waiting:
-            work = self._schedule.seconds(sum(one.remaining for one in self._waiting.values()))
-            raise Overloaded(
-                f"{self._max_waiting} requests are waiting for this model already", retry_after=work
-            )
+        waiting = self._waiting.values()
+        if not any(one.job.prompt is job.prompt for one in waiting):
+            work = self._schedule.seconds(sum(one.remaining for one in waiting))
+            check_queue(len(waiting) - self._rows.room, most=self._max_waiting, seconds=work)
         self._waiting[job] = sequence
 
     def cancel(self, job: Job) -> None:
@@ -218,7 +216,7 @@ class BatchedEngine:
         candidate = self._schedule.first((*filling.values(), *self._waiting.values()))
         if candidate is None or candidate.row >= 0:
             return candidate
-        if self._rows.has_room and self._rows.reserved + candidate.reserved <= self._budget:
+        if self._rows.room and self._rows.reserved + candidate.reserved <= self._budget:
             del self._waiting[candidate.job]
             self._rows.begin(candidate)
             return candidate

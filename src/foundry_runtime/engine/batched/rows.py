@@ -90,9 +90,9 @@ class Rows:
         """Jobs whose tokens are being generated; each one's place is its row."""
 
     @property
-    def has_room(self) -> bool:
-        """Whether another job can begin."""
-        return len(self._free) > 1
+    def room(self) -> int:
+        """How many more jobs can begin."""
+        return len(self._free) - 1
 
     @property
     def reserved(self) -> int:

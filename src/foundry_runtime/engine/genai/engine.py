@@ -18,7 +18,7 @@ import numpy.typing as npt
 from attrs import define, field
 
 from foundry_proto.errors import LocalProtocolError
-from foundry_runtime.engine.admission import check_job
+from foundry_runtime.engine.admission import MOST_WAITING, check_job, check_queue
 from foundry_runtime.engine.api import (
     Counters,
     EngineEvent,
@@ -87,6 +87,7 @@ class GenaiEngine:
         max_jobs: How many jobs have a KV cache at once; further ones wait, first come, first served. The
             choices of one answer take turns with one KV cache, so that their prompt is computed once: at the
             same time they would each be as many times slower.
+        max_waiting: How many further answers may wait for one.
         max_kept: How many KV caches of ended jobs are kept, for prompts that begin like theirs.
         slice_seconds: How long one slice of prefill should take; it sets how soon a cancel takes effect, and
             how long the others' next tokens wait.
@@ -103,12 +104,14 @@ class GenaiEngine:
         provider: str | None = None,
         threads: int | None = None,
         max_jobs: int = 4,
+        max_waiting: int = MOST_WAITING,
         max_kept: int = 2,
         slice_seconds: float = 0.1,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._config = read_config(folder)
         self._max_jobs = max_jobs
+        self._max_waiting = max_waiting
         self._slice_seconds = slice_seconds
         self._clock = clock
         self._speed = PrefillSpeed()
@@ -137,6 +140,7 @@ class GenaiEngine:
         if job in self._sequences:
             raise LocalProtocolError("this job is in the engine already")
         check_job(job, context_length=self.context_length, vocabulary=self._config.vocabulary)
+        self._check_queue(job)
         self._sequences[job] = _Sequence(job, np.array(job.prompt, dtype=np.int32))
 
     def cancel(self, job: Job) -> None:
@@ -178,6 +182,14 @@ class GenaiEngine:
             self._kept.close()
             self._model.close()
             return_freed_memory()
+
+    def _check_queue(self, job: Job) -> None:
+        """Refuse the first choice of an answer that would wait behind too many; the others follow it."""
+        answers = {id(one.job.prompt): one for one in self._sequences.values()}
+        if id(job.prompt) not in answers:
+            tokens = sum(len(one.prompt) - one.computed for one in answers.values())
+            seconds = tokens / (self._speed.tokens_per_second or tokens or 1)
+            check_queue(len(answers) - self._max_jobs, most=self._max_waiting, seconds=seconds)
 
     def _resident(self) -> list[_Sequence]:
         """The jobs that have a KV cache, and as many more as may get one, in the order of their coming."""

@@ -208,12 +208,16 @@ def test_a_job_that_can_never_fit_is_refused_and_one_too_many_is_told_to_come_ag
         " has memory for"
     )
     assert refused.value.code == "context_length_exceeded"
-    jobs = [job(20 + number, 8) for number in range(3)]
+    jobs = [job(20 + number, 8) for number in range(5)]
     for one in jobs:
         engine.admit(one)
-    with pytest.raises(Overloaded, match=r"^3 requests are waiting for this model already$"):
+    with pytest.raises(Overloaded, match=r"^3 requests are waiting for this model already$") as overloaded:
         engine.admit(job(5))
+    assert overloaded.value.retry_after > 0
+    # Choices of one answer come in together, or none of them does.
+    engine.admit(evolve(jobs[4], max_tokens=9))
     engine.cancel(jobs[2])
+    engine.cancel(jobs[3])
     assert len(said(engine, job(5))[0]) == 12
     engine.close()
 

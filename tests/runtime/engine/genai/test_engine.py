@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from attrs import evolve
 
 from foundry_proto.errors import LocalProtocolError
 from foundry_runtime.engine.api import (
@@ -15,6 +16,7 @@ from foundry_runtime.engine.api import (
     Failed,
     Finished,
     Job,
+    Overloaded,
     Refused,
     Sampling,
     Started,
@@ -149,6 +151,21 @@ def test_further_jobs_wait_until_one_ends(tiny_folder: Path) -> None:
             assert len(begun) - len(ended) <= 2
     assert begun == jobs
     assert sorted(map(id, ended)) == sorted(map(id, jobs))
+    engine.close()
+
+
+def test_one_answer_too_many_is_told_to_come_again_and_choices_come_in_together(tiny_folder: Path) -> None:
+    engine = GenaiEngine(tiny_folder, threads=1, max_jobs=1, max_waiting=1)
+    first, second = job(40), job(41)
+    siblings = [first, evolve(first), second, evolve(second)]
+    for one in siblings:
+        engine.admit(one)
+    with pytest.raises(Overloaded, match=r"^1 request is waiting for this model already$") as overloaded:
+        engine.admit(job(42))
+    assert overloaded.value.retry_after > 0
+    for one in siblings[:2]:
+        engine.cancel(one)
+    engine.admit(job(42))
     engine.close()
 
 
