@@ -27,7 +27,7 @@ def serving(home: Path, runtime: str) -> Iterator[str]:
             yield f"{announced[0]}v1"
         finally:
             server.terminate()
-            assert server.wait(10) == 0
+            assert server.wait(60) == 0
 
 
 @pytest.fixture(scope="session")

@@ -47,4 +47,4 @@ def test_ctrl_c_stops_the_answer_and_not_the_chat(default_home: Path, runtime: s
             terminal.type("Name three primary colors\n")
             answer = terminal.wait_for("colors\r\n(.*)\n> ")[1]
         terminal.type("/exit\n")
-        assert program.wait(20) == 0
+        assert program.wait(60) == 0

@@ -53,7 +53,7 @@ async def test_a_hang_up_cancels_the_work(kind: ServerKind) -> None:
         await transport.receive()
         (journal,) = application._running
         await transport.aclose()
-        with anyio.fail_after(10):
+        with anyio.fail_after(60):
             await until(lambda: journal.cancelled)
 
 

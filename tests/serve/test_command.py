@@ -10,7 +10,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -162,13 +161,10 @@ def test_an_imported_model_answers_to_its_name(tmp_path: Path) -> None:
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no signals to send to one process")
 def test_serving_ends_well_on_a_signal(tiny_home: ModelDirectory, runtime: str) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
-        with serving(tiny_home.home, "--runtime", runtime) as (server, port):
+        with serving(tiny_home.home, "--runtime", runtime, "--drain", 600) as (server, port):
             with socket.create_connection(("localhost", port)):
-                begin = time.monotonic()
                 server.send_signal(number)
-                assert server.wait(10) == 0
-                # Far less; the margin is for a machine that has other things to do.
-                assert time.monotonic() - begin < 5
+                assert server.wait(60) == 0  # an idle connection is not waited for
             assert server.stderr is not None
             assert server.stderr.read() == "Stopping; again to stop at once.\n"
 
@@ -187,7 +183,7 @@ def test_serving_ends_well_on_a_request_if_that_is_allowed(tiny_home: ModelDirec
                 (200, True) if allowed else (403, False)
             )
             client.close()
-            assert not allowed or server.wait(10) == 0
+            assert not allowed or server.wait(60) == 0
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no signals to send to one process")
@@ -201,7 +197,7 @@ def test_serving_needs_no_signal_handlers_of_its_loop(tiny_home: ModelDirectory)
     )
     with serving(tiny_home.home, program=(sys.executable, "-c", lacking)) as (server, _):
         server.send_signal(signal.SIGTERM)
-        assert server.wait(10) == 0
+        assert server.wait(60) == 0
 
 
 def test_a_port_that_is_taken_is_named_with_the_process_that_has_it(tiny_home: ModelDirectory) -> None:

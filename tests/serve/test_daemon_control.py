@@ -220,7 +220,7 @@ class Launched:
 
     def assert_ended(self) -> None:
         (child,) = self.children
-        child.wait(20)
+        child.wait(60)
 
 
 START: Any = {"loaded": load_config(environment={})}

@@ -31,9 +31,9 @@ def test_a_server_without_files_left_goes_on_when_it_has_some(tmp_path: Path, ru
         assert "no connection can be accepted on 127.0.0.1:" in server.stderr.readline()
         for one in connections:
             one.close()
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         connection.request("GET", "/openai/status")
         assert connection.getresponse().status == 200
         connection.close()
         server.send_signal(signal.SIGTERM)
-        assert server.wait(10) == 0
+        assert server.wait(60) == 0

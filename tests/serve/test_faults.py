@@ -163,7 +163,7 @@ async def test_no_wall_clock_decides(tiny_home: ModelDirectory, monkeypatch: pyt
         expected = await said(product.client)
         monkeypatch.setattr(time, "time", jumping)
         for _ in range(3):
-            with anyio.fail_after(20):
+            with anyio.fail_after(60):
                 assert await said(product.client) == expected
                 assert (await product.client.call(HEALTH)).status == "ready"
         assert len(product.loaded) == 1
@@ -243,14 +243,14 @@ def test_a_request_to_stop_amid_anything_is_heard(
         else:
             message = [{"role": "user", "content": "Hello " * 20}]
             body = json.dumps({"model": MODEL, "messages": message, **more})
-        with socket.create_connection((host, int(port)), timeout=20) as client:
+        with socket.create_connection((host, int(port)), timeout=60) as client:
             head = f"POST {path} HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Length: {len(body)}\r\n\r\n"
             client.sendall((head + body).encode())
             assert server.stdout.readline() == "within\n"
-            began = time.monotonic()
             server.send_signal(signal.SIGTERM)
             rest = server.stdout.read()
-            assert server.wait(10) == 0
-            assert time.monotonic() - began < 5
+            assert server.wait(60) == 0
+            with client.makefile("rb") as answer:
+                assert b"[DONE]" not in answer.read()  # it was not waited for
         assert "stopping" in rest
         assert server.stderr.read() == ""

@@ -94,17 +94,17 @@ def test_ctrl_c_keeps_what_has_come_and_the_next_call_goes_on_with_it(
 ) -> None:
     home = tmp_path / "ein Zuhause ☕"
     with downloading(home, azure, catalog, "--runtime", runtime) as (terminal, process):
-        terminal.wait_for(r"model-\d\.onnx\.data .*50% 0\.8 of 1\.5 MB")
+        terminal.wait_for(r"50% 0\.8 of 1\.5 MB")
         terminal.type("\x03")
         terminal.wait_for("foundry: interrupted; what has come is kept, and the same command goes on with it")
-        assert process.wait(30) == 130
+        assert process.wait(60) == 130
     directory = ModelDirectory(home)
     assert directory.entries() == []
     assert foundry(home, "cache", "list").stdout == "No models cached on device\n"
     azure.gate.set()
     with downloading(home, azure, catalog) as (terminal, process):
         terminal.wait_for(f"{PHI}:2 is in ")
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
     (found,) = directory.entries()
     files = azure.models[azure_asset(PHI, 2)]
     assert {name: (found.path / name).read_bytes() for name in files} == files
@@ -127,4 +127,4 @@ def test_without_a_terminal_there_are_lines(tmp_path: Path, azure: Held, catalog
         said, told = process.communicate(timeout=60)
     assert (process.returncode, said.startswith(f"{PHI}:2 is in ")) == (0, True)
     assert all("\x1b" not in line for line in told.splitlines())
-    assert re.search(r"^model-\d\.onnx\.data: \d+%, \d\.\d of 1\.5 MB", told, re.MULTILINE)
+    assert re.search(r"^\S+: \d+%, \d\.\d of 1\.5 MB", told, re.MULTILINE)

@@ -54,7 +54,7 @@ async def test_a_server_answers_at_each_of_its_addresses_and_stops_despite_idle_
         stop = anyio.Event()
         models = ScriptedModels(group)
         application = make_application(tiny_home, models, endpoints=endpoints, stop=stop.set)
-        with anyio.fail_after(10):
+        with anyio.fail_after(60):
             async with anyio.create_task_group() as serving:
                 await serving.start(partial(serve, application, listeners, stop=stop))
                 transports = [await connect_tcp("127.0.0.1", listener.port) for listener in listeners]

@@ -55,7 +55,7 @@ async def talking(server: Served) -> AsyncIterator[Conversation]:
 
 
 async def told(talk: Conversation, count: int) -> list[Any]:
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         return [await anext(talk) for _ in range(count)]
 
 
@@ -183,7 +183,7 @@ async def test_a_download_is_told_by_its_token(tmp_path: Path, pipe: dict[str, A
 
 async def until_end(talk: Conversation) -> list[Any]:
     found: list[Any] = []
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         async for event in talk:
             found.append(event)
             if isinstance(event, DownloadEnded):

@@ -39,7 +39,7 @@ async def test_it_prints_what_happens(tiny_home: ModelDirectory) -> None:
         application = make_application(tiny_home, ScriptedModels(engines))
         await tasks.start(partial(serve, application, [listener], stop=stop))
         command = [sys.executable, str(EXAMPLE), f"ws://{listener.address}/foundry/watch"]
-        with anyio.fail_after(30):
+        with anyio.fail_after(60):
             async with await anyio.open_process(
                 command, stdout=subprocess.PIPE, env={**os.environ}
             ) as process:

@@ -226,7 +226,7 @@ def _free_port() -> int:
 
 
 def _wait_for(port: int, program: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while True:
         try:
             socket.create_connection(("127.0.0.1", port)).close()

@@ -128,7 +128,7 @@ async def soak(
                 for _ in range(clients):
                     asking.start_soon(_ask, client, model, plan, left, requests)
         (engine,) = engines
-        with anyio.fail_after(10):  # what was given up last leaves the engine at its next step
+        with anyio.fail_after(60):  # what was given up last leaves the engine at its next step
             await until(engine._is_idle)
         # While the model is still here: what leaks must not hide behind what goes with it.
         kept, resident = engine.kept_tokens, _resident()

@@ -249,13 +249,13 @@ async def test_who_is_cancelled_while_tls_begins_hangs_up(
     if tunnelled:
         monkeypatch.setenv("HTTPS_PROXY", between.url)
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        listener.settimeout(5)
+        listener.settimeout(60)
         url = f"https://127.0.0.1:{listener.getsockname()[1]}/"
         async with open_client() as client, anyio.create_task_group() as tasks:
             tasks.start_soon(partial(ask, client, "GET", url, what="the list"))
             there, _ = await anyio.to_thread.run_sync(listener.accept)
             with there:
-                there.settimeout(5)
+                there.settimeout(60)
                 assert await anyio.to_thread.run_sync(there.recv, 1)
                 tasks.cancel_scope.cancel()
                 with anyio.CancelScope(shield=True):

@@ -145,7 +145,7 @@ async def test_chunks_come_as_they_are_made() -> None:
                 if chunk.choices[0].delta.content == "begun":
                     break  # the other server's handler has not ended, and will not by itself
             assert journal.ended == []
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             await until(lambda: journal.cancelled == ["hold"])
 
 
@@ -155,7 +155,7 @@ async def test_a_hang_up_before_the_answer_reaches_the_other_server_too() -> Non
         await transport.send(raw_request(chat_request("sleep")))
         await until(lambda: journal.begun)
         await transport.aclose()
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             await until(lambda: journal.cancelled == ["sleep"])
 
 
@@ -172,7 +172,7 @@ async def test_a_hang_up_while_tls_begins_reaches_the_other_server_too() -> None
         group.start_soon(listener.serve, silent)
         transport = await server.connect()
         await transport.send(raw_request(chat_request()))
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             await greeted.wait()
             await transport.aclose()
             await left.wait()

@@ -83,10 +83,10 @@ def test_windows_tells_when_the_parents_handle_is_set(
     windows = Windows(processes={7: None, 8: 5})
     windows.install(monkeypatch)
     end_with_parent(7, "5", system="win32")
-    assert ended.wait(10)
+    assert ended.wait(60)
     ended.clear()
     end_with_parent(9, "", system="win32")
-    assert ended.wait(10)
+    assert ended.wait(60)
 
 
 class Kqueue:
@@ -100,7 +100,7 @@ class Kqueue:
     def control(self, changes: list[Any] | None, most: int) -> list[Any]:
         self.asked.append((changes, most))
         if changes is None:
-            self.told.wait(10)
+            self.told.wait(60)
         elif not self.there:
             raise ProcessLookupError
         return []
@@ -116,7 +116,7 @@ def test_macos_tells_by_kqueue(ended: threading.Event, monkeypatch: pytest.Monke
     end_with_parent(os.getpid(), birth_of(os.getpid(), system="darwin") or "", system="darwin")
     assert not there or not ended.is_set()
     kqueue.told.set()
-    assert ended.wait(10)
+    assert ended.wait(60)
     added = ([((os.getpid(), 0, 1), {"fflags": 2})], 0)
     assert kqueue.asked == ([added, (None, 1)] if there else [added])
 

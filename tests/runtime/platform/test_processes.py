@@ -39,7 +39,7 @@ def sleeping() -> Iterator[subprocess.Popen[bytes]]:
 
 
 def until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.005)
@@ -116,7 +116,7 @@ def test_what_is_left_behind_holds_no_pipe_and_lives_in_a_session_of_its_own(tmp
     command = [sys.executable, "-W", "error", "-X", "utf8", "-c", LEAVES_ONE_BEHIND, str(tmp_path)]
     environment = {**os.environ, "PYTHONUTF8": "1"}
     done = subprocess.run(
-        command, env=environment, capture_output=True, encoding="utf-8", check=True, timeout=30
+        command, env=environment, capture_output=True, encoding="utf-8", check=True, timeout=60
     )
     pid = int(done.stdout)
     try:
@@ -202,7 +202,7 @@ def test_windows_asks_by_an_event(monkeypatch: pytest.MonkeyPatch) -> None:
     with stop_requests(told.release, system="win32"):
         for _ in range(2):
             request_stop(os.getpid(), system="win32")
-            assert told.acquire(timeout=20)
+            assert told.acquire(timeout=60)
     assert not told.acquire(blocking=False)
     assert windows.handles == {}
     assert not any(thread.name == "requests to stop" for thread in threading.enumerate())

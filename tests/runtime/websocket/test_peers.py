@@ -100,7 +100,7 @@ async def test_websockets_watches_and_chats() -> None:
         await socket.send(said(type="chat", id="2", body=BIG))
         answer = json.loads(await socket.recv())
         assert answer["body"]["choices"][0]["message"]["content"] == "x" * 200_000
-        await asyncio.wait_for(await socket.ping(), 5)
+        await asyncio.wait_for(await socket.ping(), 60)
         stop.set()
         with pytest.raises(Exception, match="1001") as caught:
             await socket.recv()
@@ -120,5 +120,5 @@ async def test_websockets_learns_why_it_is_refused_and_closed() -> None:
                 await socket.recv()
             assert caught.value.rcvd is not None
             assert caught.value.rcvd.code == 1003
-        async with asyncio.timeout(1), opened(url):
+        async with asyncio.timeout(60), opened(url, close_timeout=600):
             pass  # its close is answered at once

@@ -192,7 +192,7 @@ def test_a_killed_child_is_lost_and_says_how() -> None:
 def test_a_child_that_ends_while_nobody_asks_is_seen_to_be_lost() -> None:
     with isolated("echoing") as engine:
         os.kill(engine.pid, signal.SIGKILL)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while not engine.lost and time.monotonic() < deadline:
             time.sleep(0.001)
         assert engine.lost
@@ -296,7 +296,7 @@ def test_a_child_ends_with_its_owner_even_amid_a_step() -> None:
         assert birth is not None
         time.sleep(0.1)
         owner.kill()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while birth_of(child) == birth and time.monotonic() < deadline:
         time.sleep(0.01)
     assert birth_of(child) != birth
