@@ -22,7 +22,7 @@ from foundry_runtime.models.pool import LoadedModel
 from foundry_runtime.server import serve
 from foundry_runtime.transport import open_tcp_listeners
 from foundry_serve.app import make_application
-from tests.support.serving import until
+from tests.support.serving import at_rest, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.model]
 
@@ -59,7 +59,7 @@ async def real_server(home: Path) -> AsyncIterator[tuple[Client, list[LoadedMode
         stop.set()
 
 
-async def test_a_hang_up_stops_the_engine_within_a_second(default_home: Path) -> None:
+async def test_a_hang_up_stops_the_engine(default_home: Path) -> None:
     story = "Write a very long story about a dog. " * 150
     async with real_server(default_home) as (client, loaded):
         await client.call(CHAT_COMPLETIONS, request("Hi", max_tokens=1))
@@ -76,11 +76,8 @@ async def test_a_hang_up_stops_the_engine_within_a_second(default_home: Path) ->
 
                 group.start_soon(leave)
                 await client.call(CHAT_COMPLETIONS, request(story, max_tokens=1))
-        await anyio.sleep(1)
-        steps = counters.steps
+        await at_rest(lambda: counters.steps, pause=0.5)
         assert counters.prompt_tokens - computed < 1000
-        await anyio.sleep(0.5)
-        assert counters.steps == steps
 
         # In decode: 1,000 tokens take several seconds; the client leaves after the first text.
         generated = counters.generated_tokens
@@ -89,11 +86,8 @@ async def test_a_hang_up_stops_the_engine_within_a_second(default_home: Path) ->
             async for chunk in chunks:
                 if chunk.choices[0].delta.content:
                     break
-        await anyio.sleep(1)
-        steps = counters.steps
+        await at_rest(lambda: counters.steps, pause=0.5)
         assert counters.generated_tokens - generated < 900
-        await anyio.sleep(0.5)
-        assert counters.steps == steps
         answer = await client.call(CHAT_COMPLETIONS, request("Name three primary colors", seed=1))
         assert "red" in str(answer.choices[0].message.content).lower()
 

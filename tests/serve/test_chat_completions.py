@@ -20,7 +20,7 @@ from foundry_runtime.engine.scripted import ScriptedEngine
 from foundry_runtime.models.directory import ModelDirectory
 from tests.serve.conftest import add_model
 from tests.support.scripted_model import scripted_server
-from tests.support.serving import until
+from tests.support.serving import at_rest, until
 from tests.support.tiny_model import MODEL_ID, byte_level_fields
 
 TINY = MODEL_ID.partition(":")[0]
@@ -436,9 +436,6 @@ async def test_a_hang_up_stops_the_engine(tiny_home: ModelDirectory, phase: str,
             else:
                 await until(lambda: models.engines and models.engines[0].counters.prompt_tokens > 5)
         counters = models.engines[0].counters
-        await anyio.sleep(0.05)
-        steps = counters.steps
-        await anyio.sleep(0.05)
-        assert counters.steps == steps
+        await at_rest(lambda: counters.steps, pause=0.05)
         assert counters.prompt_tokens + counters.generated_tokens < n * (len(models.jobs[0].prompt) + 60)
         assert said(await ask(client, max_tokens=1)) == "x"

@@ -17,7 +17,7 @@ from foundry_runtime.server import TimeOuts, serve_connection
 from foundry_runtime.transport import Transport, memory_transport_pair
 from tests.support.applications import make_test_application
 
-__all__ = ["Served", "raw_request", "read_all", "served", "until"]
+__all__ = ["Served", "at_rest", "raw_request", "read_all", "served", "until"]
 
 
 def raw_request(request: ChatCompletionRequest, *headers: str) -> bytes:
@@ -45,6 +45,14 @@ async def until(condition: Callable[[], object], *, pause: float = 0.001) -> Non
     """Wait for something that tells nobody when it happens."""
     while not condition():  # noqa: ASYNC110 - there is no event to wait for
         await anyio.sleep(pause)
+
+
+async def at_rest(look: Callable[[], int], *, pause: float) -> None:
+    """Wait until a number stays what it is from one look to the next."""
+    before, now = None, look()
+    while now != before:
+        await anyio.sleep(pause)
+        before, now = now, look()
 
 
 class Served:

@@ -78,8 +78,10 @@ async def test_leaving_a_stream_cancels_its_chat_and_nothing_else() -> None:
 
 async def test_a_task_that_is_cancelled_cancels_its_chat() -> None:
     async with served() as server, talking(server) as talk:
-        with anyio.move_on_after(0.05):
-            await talk.chat(chat_request("sleep"))
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(talk.chat, chat_request("sleep"))
+            await until(lambda: server.journal.begun)
+            tasks.cancel_scope.cancel()
         with anyio.fail_after(60):
             await until(lambda: server.journal.cancelled)
         assert (await talk.chat(chat_request())).choices[0].message.content == "hi "
@@ -162,7 +164,7 @@ async def test_a_server_that_stops_is_told_to_all_who_wait() -> None:
         await group.start(partial(serve, application, [listener.as_listener()], stop=stop, drain=0.1))
         async with open_conversation(connect=connect) as talk, anyio.create_task_group() as waiting:
             waiting.start_soon(wait, talk)
-            await anyio.sleep(0.05)
+            await until(lambda: application._running[0].begun)
             stop.set()
             with pytest.raises(ConversationClosed) as caught:
                 await anext(talk)
