@@ -41,6 +41,7 @@ def test_without_a_service_there_is_nobody_to_ask(tmp_path: Path, command: tuple
 
 
 def test_loading_starts_the_service(home: Path) -> None:
+    call(home, "service", "stop")  # if another test has started it
     done = call(home, "model", "load", TINY.upper(), "--ttl", 600)
     assert (done.exit_code, done.stdout) == (0, f"🟢 Model {MODEL_ID} loaded successfully\n")
     state = ServiceFiles(home).read()
