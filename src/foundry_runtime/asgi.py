@@ -109,7 +109,9 @@ class ASGIApplication:
                 started = True
                 await send({"type": "lifespan.startup.complete"})
                 await receive()
-        except Exception as error:
+        except (
+            Exception
+        ) as error:  # The server is told, and ends; a cancellation is its own doing, and passes.
             logger.exception("the application failed")
             kind = "shutdown" if started else "startup"
             await send({"type": f"lifespan.{kind}.failed", "message": _reason(error)})

@@ -358,7 +358,7 @@ async def serve(
                 served.stop()
             await served.run()
         except Exception:
-            # A mistake of ours, or of a library below, costs this connection and no other.
+            # A mistake of ours, or of a library below, costs this connection and no other; cancelling passes.
             logger.exception("serving a connection failed")
         finally:
             connections.discard(served)

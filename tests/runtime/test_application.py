@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import anyio
 import pytest
 from attrs import evolve
 
-from foundry_proto.events import Failure, Head
-from foundry_runtime.application import Application
-from tests.support.applications import make_test_application
+from foundry_proto.events import Failure, Head, Request
+from foundry_proto.exchange import Answer
+from foundry_proto.operations import CHAT_COMPLETIONS
+from foundry_runtime.application import Application, Hangup, Send
+from tests.support.applications import chat_request, make_test_application
 from tests.support.fakes import FIND, WidgetWords
 
 pytestmark = pytest.mark.anyio
@@ -37,3 +42,40 @@ async def test_a_local_operation_serves_nobody_else(client: str | None) -> None:
     assert (failure.status, failure.code) == (403, "forbidden")
     assert failure.message.startswith("expected a client on the server's own machine")
     assert await decided(client, local=False) is None
+
+
+class Gone:
+    """A carrier whose client reads no more."""
+
+    answered = False
+
+    async def send(self, *events: Answer) -> None:
+        raise Hangup
+
+    async def is_gone(self) -> bool:
+        await anyio.sleep_forever()
+        return True
+
+
+@pytest.mark.parametrize("bug", [False, True])
+async def test_a_hang_up_that_comes_through_a_handlers_task_group_is_no_failure(
+    bug: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = make_test_application()
+
+    async def handler(_: object, request: Request[Any], send: Send) -> None:
+        async def fail() -> None:
+            if bug:
+                raise KeyError("a bug")
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(send)
+            tasks.start_soon(fail)
+
+    operations = whole.operations
+    application = Application(operations, {**whole._handlers, "chat_completions": handler}, whole._lifespan)
+    head = Head(operation=CHAT_COMPLETIONS, method="POST", query=None, client=None)
+    async with application.running():
+        with pytest.raises(Hangup):
+            await application.handle(Request(head=head, value=chat_request(), raw=b""), Gone())
+    assert caplog.messages == (["chat_completions failed"] if bug else [])

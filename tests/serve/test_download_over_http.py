@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import pairwise
@@ -14,9 +16,11 @@ import pytest
 from foundry_proto.codec import structure
 from foundry_proto.messages.downloads import DownloadRequest
 from foundry_proto.operations.downloads import DOWNLOAD_MODEL
+from foundry_proto.operations.service import HEALTH
 from foundry_proto.streams import PROGRESS
 from foundry_runtime.client import Client, ServerFailure
 from foundry_runtime.download.fetching import Limits
+from foundry_runtime.download.fetching.disk import OpenFile
 from foundry_runtime.models.directory import ModelDirectory
 from tests.support.origin import Fault, Origin, origin
 from tests.support.remote_source import LIST, RemoteSource, model_files
@@ -108,6 +112,31 @@ async def test_who_hangs_up_leaves_what_has_come_for_the_next(home: ModelDirecto
         assert fractions == sorted(fractions)
         # What was in the line is lost, and nothing else.
         assert bytes_of_files(remote) <= 1_000_200 + 8 * 64 * 1024
+
+
+async def test_a_disk_that_gets_full_ends_it_with_the_reason_and_the_server_goes_on(
+    home: ModelDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = OpenFile.write
+
+    def fill(file: OpenFile, where: Path, pieces: list[bytes], position: int) -> None:
+        if where.name.startswith("model.onnx.data") and position > 400_000:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write(file, where, pieces, position)
+
+    async with serving(home) as (server, remote), server.client() as client:
+        monkeypatch.setattr(OpenFile, "write", fill)
+        expected = (
+            r"^onnx/model\.onnx\.data: the disk is full: No space left on device; \d+ bytes are free for"
+        )
+        for _ in range(2):
+            with pytest.raises(ServerFailure, match=f"{expected} .* make room, then ask again$"):
+                await told(client, remote)
+            assert home.entries() == []
+            assert (await client.call(HEALTH)).status == "ready"
+        monkeypatch.setattr(OpenFile, "write", write)  # There is room again.
+        await told(client, remote)
+        assert [entry.id for entry in home.entries()] == ["mine:1"]
 
 
 async def test_a_failure_ends_with_its_reason_and_what_came_is_kept(home: ModelDirectory) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import shutil
@@ -17,6 +18,7 @@ import anyio.to_thread
 import pytest
 
 from foundry_runtime.models.directory import ModelDirectory
+from foundry_runtime.models.published import kept
 from foundry_runtime.models.published.address import CatalogAddress
 from foundry_runtime.models.published.models import PublishedModels
 from foundry_runtime.models.recipes import DEFAULT_ID
@@ -114,6 +116,33 @@ async def test_nobody_waits_for_a_catalogue_that_is_silent(
     assert known.notice() == f"the catalogue at {catalog.url} has not been read yet"  # nor given up
 
 
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [one.getMessage() for one in caplog.records if one.levelno >= logging.WARNING]
+
+
+async def test_a_full_disk_keeps_no_list_and_serves_it_nevertheless(
+    home: ModelDirectory,
+    catalog: FakeCatalog,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    full = OSError(errno.ENOSPC, "No space left on device")
+
+    def write(*_: object) -> None:
+        raise full
+
+    monkeypatch.setattr(kept, "write_whole", write)
+    known = published(home, catalog)
+    async with serving(home, known) as server:
+        while len(await names(server)) < 3:  # noqa: ASYNC110 - there is no event to wait for
+            await anyio.sleep(0.001)
+        await known.refresh()
+        assert len(await names(server)) == 3
+    path = home.home / "cache" / "foundry.modelinfo.json"
+    assert warnings(caplog) == [f"{path}: the catalogue's list is not kept: {full}"]
+    assert not path.exists()
+
+
 async def test_a_failure_keeps_the_list_and_all_that_is_here(
     tiny_home: ModelDirectory, home: ModelDirectory, catalog: FakeCatalog, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -134,7 +163,7 @@ async def test_a_failure_keeps_the_list_and_all_that_is_here(
         assert loaded.json == [f"{PHI}:1"]
         refused = await ask(await server.connect(), "GET", f"/openai/load/{PHI}:2")
         assert (refused.status, refused.json["error"]["code"]) == (404, "model_not_found")
-    told = [one.getMessage() for one in caplog.records if one.levelno >= logging.WARNING]
+    told = warnings(caplog)
     why = f"{catalog.url}/entities/crossRegion: 404 Not Found"
     assert told == [f"the catalogue could not be reached, its list is less than a minute old: {why}"]
 

@@ -68,7 +68,9 @@ class _Running:
             # Not the exception itself is kept: several wait, and each raises one of their own.
             self.failure = str(error) or type(error).__name__
             logger.warning("downloading %s failed: %s", model.id, self.failure)
-        except Exception:
+        except (
+            Exception
+        ):  # A bug, which ends this download alone: the log tells of it, and those who wait less.
             self.failure = "the server failed on this download"
             logger.exception("downloading %s failed", model.id)
 

@@ -217,8 +217,6 @@ class BatchedEngine:
         if candidate is None or candidate.row >= 0:
             return candidate
         if self._rows.room and self._rows.reserved + candidate.reserved <= self._budget:
-            del self._waiting[candidate.job]
-            self._rows.begin(candidate)
             return candidate
         return self._schedule.first(filling.values())
 
@@ -233,6 +231,8 @@ class BatchedEngine:
         """
         started, prefilled = self._clock(), False
         while (sequence := self._next_prompt()) is not None:
+            if sequence.row < 0 and not self._begin(sequence, events):
+                continue
             spent = self._clock() - started
             if prefilled and not self._schedule.has_time(sequence.remaining, running=running, spent=spent):
                 break
@@ -244,6 +244,16 @@ class BatchedEngine:
             if sequence.row >= 0 and sequence.remaining:
                 break
         return prefilled
+
+    def _begin(self, sequence: Running, events: list[EngineEvent]) -> bool:
+        """Let a job that waits have a row; whether it got one."""
+        del self._waiting[sequence.job]
+        try:
+            self._rows.begin(sequence)
+        except Exception as error:  # noqa: BLE001 - no memory, as a rule: it ends this job alone
+            self._fail(sequence, error, events)
+            return False
+        return True
 
     def _compute(self, sequence: Running, running: int, events: list[EngineEvent]) -> None:
         """Compute a slice of a prompt, and choose what follows it where that was the last."""
@@ -344,7 +354,8 @@ class BatchedEngine:
         self._rows.leave(sequence)
 
     def _fail(self, sequence: Running, error: Exception, events: list[EngineEvent]) -> None:
-        self._rows.leave(sequence)
+        if sequence.row >= 0:
+            self._rows.leave(sequence)
         events.append(Failed(job=sequence.job, error=error))
 
 

@@ -93,6 +93,8 @@ class PublishedModels:
         """How often the catalogue was asked."""
         self._told = False
         """Whether it was said that the catalogue does not answer."""
+        self._unwritten = False
+        """Whether it was said that its list cannot be written."""
 
     def models(self) -> Sequence[CatalogModel]:
         """Those of the list that is kept, whatever its age; blocks for a look at a file."""
@@ -151,12 +153,12 @@ class PublishedModels:
         """Ask the catalogue whenever the list is no longer new; to be cancelled."""
         pause = _FIRST_PAUSE
         while True:
-            if (wait := await _off_the_loop(self._due_in, pause)) > 0:
-                await anyio.sleep(min(wait, _LOOK))
-                continue
             try:
+                if (wait := await _off_the_loop(self._due_in, pause)) > 0:
+                    await anyio.sleep(min(wait, _LOOK))
+                    continue
                 problem = await self.refresh()
-            except Exception:
+            except Exception:  # a bug, or a thread that cannot be started; the server goes on without it
                 logger.exception("asking the catalogue failed")
                 problem = "a bug"
                 await anyio.sleep(pause)
@@ -208,8 +210,12 @@ class PublishedModels:
         with self._reading:
             try:
                 write_kept(self._path, kept)
-            except OSError as error:
-                logger.warning("%s: the catalogue's list is not kept: %s", self._path, error)
+            except OSError as error:  # a full disk, or a home that is only read
+                if not self._unwritten:
+                    logger.warning("%s: the catalogue's list is not kept: %s", self._path, error)
+                self._unwritten = True
+            else:
+                self._unwritten = False
             self._take(kept)
             self._seen = self._signature()
 

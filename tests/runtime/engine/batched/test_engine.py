@@ -28,6 +28,7 @@ from foundry_runtime.engine.batched import engine as engine_module
 from foundry_runtime.engine.batched.engine import BatchedEngine
 from foundry_runtime.engine.batched.memory import RowMemory
 from foundry_runtime.engine.batched.model import BatchedModel
+from foundry_runtime.engine.batched.rows import Rows
 from foundry_runtime.engine.check import check_engine
 from foundry_runtime.engine.genai.engine import GenaiEngine
 
@@ -327,6 +328,31 @@ def test_a_prompt_that_fails_ends_its_own_job_alone(
     assert tokens(events[running]) == expected
     assert isinstance(events[bad][-1], Failed)
     assert [type(event) for event in events[bad]] == [Started, Failed]
+
+
+@pytest.mark.parametrize("name", ["begin", "_first_free"])
+def test_no_memory_for_a_row_ends_its_own_job_alone(
+    engine: BatchedEngine, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    running, bad, later = job(20, 30), job(5), job(6)
+    expected = [said(engine, again(one))[0] for one in (running, later)]
+    engine.forget_prefixes()
+    engine.admit(running)
+    heard = list(engine.step())
+    genuine = getattr(Rows, name)
+
+    def broken(*_: object) -> None:
+        monkeypatch.setattr(Rows, name, genuine)
+        raise MemoryError("no room for a row")
+
+    monkeypatch.setattr(Rows, name, broken)
+    events = run(engine, bad, later)
+    assert [type(event) for event in events[bad]] == [Failed]
+    assert tokens(events[later]) == expected[1]
+    heard += events[running]
+    while not isinstance(heard[-1], Finished):
+        heard += engine.step()
+    assert tokens(heard) == expected[0]
 
 
 def test_logits_without_a_maximum_end_their_job(

@@ -177,9 +177,31 @@ async def test_a_home_that_cannot_be_written_to_is_no_hindrance(
 ) -> None:
     (tmp_path / "cache").touch()  # a file, where a folder would have to be
     published = Asked().published(tmp_path)
-    assert await published.refresh() is None
+    for _ in range(2):
+        assert await published.refresh() is None
     assert ids(published) == [PHI.id]
-    assert re.search("the catalogue's list is not kept", caplog.text)
+    (told,) = caplog.messages
+    assert re.search("the catalogue's list is not kept", told)
+
+
+async def test_who_cannot_be_asked_in_a_thread_is_asked_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, failures = Asked(), [RuntimeError("can't start new thread")]
+
+    async def start(function: Any, *args: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return function(*args)
+
+    monkeypatch.setattr("foundry_runtime.models.published.models._off_the_loop", start)
+    monkeypatch.setattr("foundry_runtime.models.published.models._FIRST_PAUSE", 0.01)
+    published = asked.published(tmp_path)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(published.keep_fresh)
+        while not asked.times:  # noqa: ASYNC110 - there is no event to wait for
+            await anyio.sleep(0.001)
+        tasks.cancel_scope.cancel()
 
 
 async def inline(function: Any, *args: Any) -> Any:
