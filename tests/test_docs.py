@@ -538,9 +538,12 @@ def test_limits_are_those_of_the_code(page: str) -> None:
         assert f"| {true[name]} |" in row, f"{page}: {row}"
 
 
-def test_the_threat_model_names_tests_that_there_are() -> None:
+@pytest.mark.parametrize(("page", "first"), [("security.md", "who"), ("hardening.md", "fault")])
+def test_what_a_page_says_is_shown_by_tests_that_there_are(page: str, first: str) -> None:
     written = "".join(path.read_text("utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
-    for *_, shown in table(DOCS / "security.md", "who"):
+    rows = table(DOCS / page, first)
+    assert rows
+    for *_, shown in rows:
         names = re.findall(r"`(test_\w+)`", shown)
         assert names
         assert all(f"def {name}(" in written for name in names), shown

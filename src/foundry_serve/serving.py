@@ -5,15 +5,20 @@ Refuses to know: what it listens on and who may talk there (`listening.py`), and
 terminal, or the state file.
 
 It listens before it is ready. From then on nobody is refused: who connects waits, at most for a second.
+
+It ends in time, whatever happens: native code that loads a model cannot be interrupted, nor is it waited for.
 """
 
 from __future__ import annotations
 
 import gc
 import logging
+import os
 import sys
+import threading
 from collections.abc import Sequence
-from typing import Protocol
+from types import TracebackType
+from typing import Final, Protocol, Self
 
 import anyio
 from anyio.abc import TaskStatus
@@ -30,6 +35,9 @@ __all__ = ["Stages", "prepare_process", "run_server"]
 
 logger = logging.getLogger(__name__)
 
+PATIENCE: Final = 5.0
+"""Seconds that the end may take, behind those that running answers have."""
+
 
 class Stages(Protocol):
     """Told how far a server is, in its main thread."""
@@ -42,6 +50,37 @@ class Stages(Protocol):
 
     def stopping(self) -> None:
         """It was asked to stop, and finishes running answers."""
+
+
+class Ending:
+    """Ends the process where nothing else does: a context around all that may take too long."""
+
+    def __init__(self) -> None:
+        self._timer: threading.Timer | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer.join()
+
+    def within(self, seconds: float) -> None:
+        """End the process after so much time, unless the context has ended; the last call counts."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = threading.Timer(seconds, _end_process)
+        self._timer.daemon = True
+        self._timer.start()
+
+
+def _end_process() -> None:
+    logger.warning("what native code is doing is not waited for: a model is being loaded, as a rule")
+    # Not by an exception: threads in native code may neither be waited for nor meet an interpreter that ends.
+    os._exit(0)
 
 
 def prepare_process() -> None:
@@ -74,7 +113,8 @@ def run_server(
     traces, end_traces = open_telemetry(prompts=config.log_prompts) if config.tracing else (NO_TRACES, None)
     failures: list[OSError] = []
     try:
-        anyio.run(_serve, config, directory, stages, own_key, traces, backend=config.runtime)
+        with Ending() as ending:
+            anyio.run(_serve, config, directory, stages, own_key, traces, ending, backend=config.runtime)
     except* OSError as group:
         failures += [error for error in group.exceptions if isinstance(error, OSError)]
     finally:
@@ -85,7 +125,12 @@ def run_server(
 
 
 async def _serve(
-    config: Config, directory: ModelDirectory, stages: Stages, own_key: str | None, traces: Traces
+    config: Config,
+    directory: ModelDirectory,
+    stages: Stages,
+    own_key: str | None,
+    traces: Traces,
+    ending: Ending,
 ) -> None:
     stop, bell = anyio.Event(), Doorbell()
     with stop_requests(bell.ring):
@@ -150,5 +195,7 @@ async def _serve(
             logger.info("stopping")
             stages.stopping()
             stop.set()
+            ending.within(config.drain + PATIENCE)
             await bell.wait()
+            ending.within(PATIENCE)
             task_group.cancel_scope.cancel()

@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import shutil
-import signal
-import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import AsyncIterator
@@ -18,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import pytest
 
 from foundry_proto.messages.chat import ChatCompletionRequest, UserMessage
@@ -133,6 +129,24 @@ async def test_a_thread_that_cannot_be_started_is_told_and_it_is_tried_again(
         assert await said(product.client)
 
 
+async def test_work_for_which_no_thread_can_be_started_costs_its_request_alone(
+    tiny_home: ModelDirectory, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with real_product(tiny_home) as product:
+        expected = await said(product.client)
+        genuine, failures = anyio.to_thread.run_sync, [RuntimeError("can't start new thread")]
+
+        async def run(*arguments: Any, **more: Any) -> Any:
+            if failures:
+                raise failures.pop()
+            return await genuine(*arguments, **more)
+
+        monkeypatch.setattr(anyio.to_thread, "run_sync", run)
+        await refused(product.client, 500, "the server failed on this request")
+        assert caplog.messages == ["chat_completions failed"]
+        assert await said(product.client) == expected
+
+
 async def test_a_loaded_model_answers_when_its_files_are_gone(
     tiny_home: ModelDirectory, tmp_path: Path
 ) -> None:
@@ -207,50 +221,3 @@ def test_a_state_that_cannot_be_written_leaves_the_old_one(
     assert found is not None
     assert found.phase == "running"
     assert [one.name for one in (tmp_path / "run").iterdir()] == ["service.json"]
-
-
-ENDLESS = {"0": -100, "2": -100}
-REQUESTS: dict[str, tuple[str, dict[str, Any] | None]] = {
-    "loading": ("/v1/chat/completions", {"stream": True}),
-    "prefill": ("/v1/chat/completions", {"stream": True}),
-    "streaming": (
-        "/v1/chat/completions",
-        {"stream": True, "max_tokens": 400, "logit_bias": ENDLESS},
-    ),
-    "downloading": ("/openai/download", None),
-}
-
-
-@pytest.mark.skipif(os.name == "nt", reason="there is no SIGTERM")
-@pytest.mark.parametrize(
-    ("phase", "runtime"),
-    [("loading", "asyncio"), ("prefill", "trio"), ("streaming", "asyncio"), ("downloading", "trio")],
-)
-def test_a_request_to_stop_amid_anything_is_heard(
-    tiny_home: ModelDirectory, tmp_path: Path, phase: str, runtime: str
-) -> None:
-    command = [sys.executable, "-m", "tests.support.slow_server", str(tiny_home.home), runtime, phase]
-    source = tmp_path / "model.gguf"
-    source.write_bytes(b"GGUF")
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
-        assert server.stdout is not None
-        assert server.stderr is not None
-        host, _, port = server.stdout.readline().strip().removeprefix("http://").partition(":")
-        assert server.stdout.readline() == "serving\n"
-        path, more = REQUESTS[phase]
-        if more is None:
-            body = json.dumps({"model": {"Uri": source.as_uri(), "Name": "other:1"}})
-        else:
-            message = [{"role": "user", "content": "Hello " * 20}]
-            body = json.dumps({"model": MODEL, "messages": message, **more})
-        with socket.create_connection((host, int(port)), timeout=60) as client:
-            head = f"POST {path} HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Length: {len(body)}\r\n\r\n"
-            client.sendall((head + body).encode())
-            assert server.stdout.readline() == "within\n"
-            server.send_signal(signal.SIGTERM)
-            rest = server.stdout.read()
-            assert server.wait(60) == 0
-            with client.makefile("rb") as answer:
-                assert b"[DONE]" not in answer.read()  # it was not waited for
-        assert "stopping" in rest
-        assert server.stderr.read() == ""

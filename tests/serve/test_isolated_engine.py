@@ -15,6 +15,7 @@ from foundry_proto.events import Failure
 from foundry_proto.messages.chat import ChatCompletionRequest, RegexFormat, UserMessage
 from foundry_proto.operations import CHAT_COMPLETIONS
 from foundry_proto.operations.models import LOADED_MODELS
+from foundry_proto.operations.service import HEALTH
 from foundry_runtime.client import Client, ServerFailure
 from foundry_runtime.engine.api import Engine
 from foundry_runtime.engine.process import ProcessEngine
@@ -77,6 +78,7 @@ async def check_a_kill(home: ModelDirectory, make: MakeEngine, model: str, **mor
         expected = await said(product.client, question)
         failures = await kill_amid_streams(product, model, **more)
         assert [(one.message, one.code) for one in failures] == [(KILLED, "engine_lost")] * STREAMS
+        assert (await product.client.call(HEALTH)).status == "ready"
         assert await said(product.client, question) == expected
         assert len(product.loaded) == 2
         assert await product.client.call(LOADED_MODELS) == (product.loaded[0].folder.id,)

@@ -222,7 +222,7 @@ async def test_what_goes_over_a_limit_is_told_so(
     told = Told()
     with anyio.fail_after(60):
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(serving._serve, config, tiny_home, told, None, NO_TRACES)
+            tasks.start_soon(serving._serve, config, tiny_home, told, None, NO_TRACES, serving.Ending())
             await told.ready.wait()
             server = Running(told.port)
             await scenario(server)

@@ -133,3 +133,9 @@ class Slowed:
 
 def slowed(seconds: float, **arguments: Any) -> Engine:
     return Slowed(engine_at(**arguments), seconds)
+
+
+def late(seconds: float, **arguments: Any) -> Engine:
+    """A real engine that takes its time to come."""
+    time.sleep(seconds)
+    return engine_at(**arguments)
