@@ -17,7 +17,7 @@ from foundry_runtime.transport.stream import StreamTransport
 
 __all__ = ["SocketAddress", "join_address", "peer_name", "prepare_tcp", "wrap_socket"]
 
-UNSENT_LIMIT: Final = 64 * 1024
+UNSENT_LIMIT: Final = 16 * 1024
 """Bytes that the system may hold beyond those that the peer's has room for."""
 
 SocketAddress = tuple[str | int | bytes, ...]

@@ -5,10 +5,12 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import select
 import socket
 import struct
 import subprocess
 import sys
+from contextlib import suppress
 
 import anyio
 import pytest
@@ -64,6 +66,26 @@ async def listen(host: str | None = "127.0.0.1", port: int = 0) -> Listener:
 
 
 # Listening
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems keep less, and tell in their own way")
+async def test_that_a_reader_takes_something_is_told_in_small_portions() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening, socket.socket() as reader:
+        reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        reader.connect(listening.getsockname())
+        accepted, _ = listening.accept()
+        writer = accepted.dup()
+        transport = await wrap_socket(accepted)
+        with writer:
+            for _ in range(2):
+                with suppress(BlockingIOError):
+                    while True:
+                        writer.send(bytes(65536))
+                taken = 0
+                while not select.select([], [writer], [], 0.001)[1]:
+                    taken += len(reader.recv(1024))
+                assert taken <= 64 * 1024
+        await transport.aclose()
 
 
 async def test_port_0_becomes_the_port_that_was_found() -> None:
