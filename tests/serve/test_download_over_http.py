@@ -65,11 +65,30 @@ def bytes_of_files(remote: Origin) -> int:
     return sum(asked.sent for asked in remote.asked if asked.path != LIST)
 
 
+class Lateness:
+    """How long this loop was kept from its work, by a machine that has other things to do."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    async def measure(self) -> None:
+        while True:
+            due = anyio.current_time() + 0.02
+            await anyio.sleep_until(due)
+            late = anyio.current_time() - due
+            self.seconds += late if late > 0.02 else 0.0
+
+
 async def test_progress_is_told_between_once_and_ten_times_a_second_and_never_falls_back(
     home: ModelDirectory,
 ) -> None:
-    told = []
-    async with serving(home, rate=90_000) as (server, remote), server.client() as client:
+    told, lateness = [], Lateness()
+    async with (
+        serving(home, rate=90_000) as (server, remote),
+        server.client() as client,
+        anyio.create_task_group() as tasks,
+    ):
+        tasks.start_soon(lateness.measure)
         # Something is lost on the way, and comes again.
         remote.faults = {DATA: [Fault(corrupt=True, cut=30_000), Fault(stall=10_000)]}
         body = structure(DownloadRequest, request(remote))
@@ -80,9 +99,10 @@ async def test_progress_is_told_between_once_and_ten_times_a_second_and_never_fa
                 if len(told) == 3:
                     remote.rate = None
                     remote.stopping.set()
+        tasks.cancel_scope.cancel()
     assert [entry.id for entry in home.entries()] == ["mine:1"]
     times = [begun, *(time for time, _, _ in told)]
-    assert all(later - earlier <= 1.2 for earlier, later in pairwise(times))
+    assert all(later - earlier <= 1.2 + lateness.seconds for earlier, later in pairwise(times))
     # The first comes at once. A reader that was late reads two at a time, so all are looked at together.
     assert len(told) <= 2 + 10 * (times[-1] - begun)
     fractions = [fraction for _, fraction, _ in told]
