@@ -16,6 +16,7 @@ from pathlib import Path
 
 import anyio
 import pytest
+from hypothesis import HealthCheck, settings
 
 from foundry_runtime.download.sources.api import DownloadFailed
 from foundry_runtime.download.work import Work
@@ -33,6 +34,13 @@ _ROOT = Path(__file__).parents[1]
 # No test asks the public catalogue, nor does a process that one starts; tests of it have one of their own.
 os.environ["FOUNDRY_CATALOG"] = "off"
 passed_on()
+
+# No property depends on how fast the machine is, be it for a moment only.
+settings.register_profile(
+    "any machine", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("any machine")
+
 _A_DAY = 24 * 60 * 60
 
 

@@ -25,14 +25,8 @@ __all__ = ["backend_options", "looked_after", "no_service_left", "nothing_left",
 
 _PATIENCE: Final = 10.0
 """Seconds that what is on its way out has to go."""
-_KEPT: Final = (
-    "Trio thread",
-    "AnyIO worker thread",
-    "asyncio_",
-    "pytest-",
-    "ThreadPoolExecutor",
-)
-"""Threads that libraries keep for the next that wants one."""
+_KEPT: Final = ("Trio thread", "AnyIO worker thread")
+"""Threads that wait for the next that wants one: for a while, or as long as a loop which a module shares."""
 _REAPER: Final = "reaper of"
 _SERVICE: Final = " -m foundry_serve.daemon "
 _TRIOS_OWN: Final = ("<init>", "<TrioToken.run_sync_soon task>")
