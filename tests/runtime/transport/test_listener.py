@@ -149,6 +149,25 @@ async def test_what_is_said_by_tls_arrives(authority: trustme.CA, connect: Conne
     await listener.aclose()
 
 
+async def test_one_too_many_is_cut_without_words_where_they_would_cost_a_handshake(
+    authority: trustme.CA, connect: Connect
+) -> None:
+    listener = await listen(server_context(authority))
+    crowd = Crowd(CrowdLimits(total=1))
+    trusting = client_context(authority)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(partial(listener.serve, echo, crowd=crowd))
+        first = await connect(listener.port, trusting)
+        with pytest.raises(TransportBroken):
+            await connect(listener.port, trusting)
+        assert await ask(first, b"still here") == b"still here"
+        await first.aclose()
+        await until(lambda: len(crowd) == 0)
+        assert await ask(await connect(listener.port, trusting), b"served") == b"served"
+        tasks.cancel_scope.cancel()
+    await listener.aclose()
+
+
 async def test_a_handshake_that_fails_costs_one_connection(
     authority: trustme.CA, monkeypatch: pytest.MonkeyPatch, connect: Connect
 ) -> None:
