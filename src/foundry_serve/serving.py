@@ -31,7 +31,7 @@ from foundry_serve.config import Config
 from foundry_serve.listening import endpoints_of, open_listeners, policy_for, read_keys
 from foundry_serve.tracing import NO_TRACES, Traces, open_telemetry
 
-__all__ = ["Stages", "prepare_process", "run_server"]
+__all__ = ["PATIENCE", "Ending", "Stages", "prepare_process", "run_server"]
 
 logger = logging.getLogger(__name__)
 
