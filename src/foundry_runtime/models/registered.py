@@ -148,8 +148,11 @@ class RegisteredModels:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """Let no other thread, and no other process, change the file meanwhile."""
-        with self._lock, Work().alone(self._path.with_suffix(".lock")):
+        """Let no other thread, and no other process, change the file meanwhile.
+
+        In this order: whoever only looks, an event loop for one, must not wait for another process.
+        """
+        with Work().alone(self._path.with_suffix(".lock")), self._lock:
             yield
 
     def _read(self) -> tuple[ExternalModel, ...]:

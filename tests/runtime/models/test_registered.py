@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 
 from foundry_proto.codec import ContentError
 from foundry_proto.messages.registration import RegisterRequest
+from foundry_runtime.download import work
 from foundry_runtime.models.registered import ExternalModel, RegisteredModels
 
 ROOT = Path(__file__).parents[3]
@@ -145,3 +147,30 @@ def test_no_registration_is_lost_when_two_processes_register_at_once(tmp_path: P
             ours.add(model(f"our-{number}"))
     assert other.returncode == 0
     assert len(ours.models()) == 40
+
+
+def test_who_only_looks_does_not_wait_for_another_process_that_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registered, waits, goes_on = RegisteredModels(tmp_path), threading.Event(), threading.Event()
+    genuine = work._try_alone
+
+    def try_alone(path: Path) -> BinaryIO | None:
+        waits.set()
+        return genuine(path) if goes_on.is_set() else None
+
+    monkeypatch.setattr(work, "_try_alone", try_alone)
+    looked: list[object] = []
+    writer = threading.Thread(target=registered.add, args=(model(),))
+    looker = threading.Thread(target=lambda: looked.append(registered.find("deepseek-chat")))
+    writer.start()
+    try:
+        assert waits.wait(60)
+        looker.start()
+        looker.join(60)
+        assert looked == [None]
+    finally:
+        goes_on.set()
+        writer.join()
+        looker.join()
+    assert registered.find("deepseek-chat") == model()
