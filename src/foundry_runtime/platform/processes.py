@@ -241,8 +241,12 @@ def request_stop(pid: int, *, system: str = sys.platform) -> None:
     kernel32.CloseHandle(ctypes.c_void_p(event))
 
 
-def kill_process(pid: int) -> None:
+def kill_process(pid: int, *, system: str = sys.platform) -> None:
     """End a process at once; one that has ended is left alone.
+
+    Args:
+        pid: Its number.
+        system: The operating system, as `sys.platform` names it.
 
     Raises:
         PermissionError: It is another user's.
@@ -252,3 +256,8 @@ def kill_process(pid: int) -> None:
         os.kill(pid, getattr(signal, "SIGKILL", signal.SIGTERM))
     except ProcessLookupError:
         pass
+    except OSError:
+        # Windows calls a number that no process has a wrong argument, and denies access to one that has ended
+        # as long as anybody holds a handle of it.
+        if system != "win32" or birth_of(pid, system=system) is not None:
+            raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -206,3 +207,21 @@ def test_windows_asks_by_an_event(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not told.acquire(blocking=False)
     assert windows.handles == {}
     assert not any(thread.name == "requests to stop" for thread in threading.enumerate())
+
+
+@pytest.mark.parametrize(
+    "says", [OSError(errno.EINVAL, "a wrong argument"), PermissionError(errno.EACCES, "no")]
+)
+def test_windows_has_its_own_words_for_a_process_that_has_ended(
+    monkeypatch: pytest.MonkeyPatch, says: OSError
+) -> None:
+    Windows(processes={7: None, 8: 133_000}).install(monkeypatch)
+
+    def kill(_pid: int, _number: int) -> None:
+        raise says
+
+    monkeypatch.setattr(os, "kill", kill)
+    kill_process(6, system="win32")
+    kill_process(7, system="win32")
+    with pytest.raises(type(says)):
+        kill_process(8, system="win32")
