@@ -43,11 +43,12 @@ def test_an_address_names_a_path_or_none(uri: str, path: str | None) -> None:
         ("file:///C:/models/a%20b", "C:/models/a b"),
         ("C:\\models", "C:\\models"),
         ("//host/share/model", "//host/share/model"),
+        ("file://host/share/My%20model", "//host/share/My model"),
         ("/models", None),
         ("file:///models", None),
     ],
 )
-def test_on_windows_a_path_has_its_drive(uri: str, path: str | None) -> None:
+def test_on_windows_a_path_has_its_drive_or_its_share(uri: str, path: str | None) -> None:
     found = path_of(uri, system="win32")
     assert found == (None if path is None else Path(path))
 

@@ -47,13 +47,16 @@ def path_of(uri: str, *, system: str = sys.platform) -> Path | None:
     Returns:
         The path; `None` where the address is another kind.
     """
-    flavour = PureWindowsPath if system == "win32" else PurePosixPath
+    windows = system == "win32"
+    flavour = PureWindowsPath if windows else PurePosixPath
     if uri[:5].lower() == "file:":
         parts = urlsplit(uri)
-        if parts.netloc.lower() not in {"", "localhost"}:
-            return None
         uri = unquote(parts.path, errors="surrogateescape")
-        if system == "win32" and re.match("/[A-Za-z]:", uri):
+        if parts.netloc.lower() not in {"", "localhost"}:
+            if not windows:
+                return None
+            uri = f"//{parts.netloc}{uri}"  # a share of another machine, which Windows has among its paths
+        elif windows and re.match("/[A-Za-z]:", uri):
             uri = uri[1:]
     return Path(uri) if flavour(uri).is_absolute() else None
 
