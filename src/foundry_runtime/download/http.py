@@ -36,7 +36,7 @@ __all__ = [
     "RequestFailed",
     "answer_to",
     "ask",
-    "leave_no_handshake",
+    "make_client",
     "open_client",
     "pieces_of",
     "reason_of",
@@ -93,22 +93,31 @@ async def open_client() -> AsyncIterator[httpx.AsyncClient]:
     Raises:
         DownloadFailed: What the environment says about proxies or certificates cannot be used.
     """
-    client = await anyio.to_thread.run_sync(_open)
+    client = await anyio.to_thread.run_sync(make_client)
     async with client:
         yield client
 
 
-def _open() -> httpx.AsyncClient:
+def make_client(*, connect: float = CONNECT, silence: float = SILENCE) -> httpx.AsyncClient:
+    """Make a client as the environment wants it; to be called in a thread.
+
+    Args:
+        connect: Seconds for a server to take a connection.
+        silence: Seconds that it may be silent.
+
+    Raises:
+        DownloadFailed: What the environment says about proxies or certificates cannot be used.
+    """
     import httpx  # noqa: PLC0415 - see above
 
     for name in _TALKATIVE:
         logging.getLogger(name).addFilter(_is_not_ours)
     try:
         return httpx.AsyncClient(
-            timeout=httpx.Timeout(SILENCE, connect=CONNECT, pool=None),
+            timeout=httpx.Timeout(silence, connect=connect, pool=None),
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=20),
             headers={"user-agent": f"foundry-proto/{__version__}"},
-            event_hooks={"request": [leave_no_handshake]},
+            event_hooks={"request": [_leave_no_handshake]},
         )
     except (httpx.InvalidURL, ValueError, ImportError, OSError) as error:
         raise DownloadFailed(
@@ -117,7 +126,7 @@ def _open() -> httpx.AsyncClient:
         ) from error
 
 
-async def leave_no_handshake(request: httpx.Request) -> None:
+async def _leave_no_handshake(request: httpx.Request) -> None:
     """Have the connection closed if TLS does not come about on it: a hook of a client for each request.
 
     Of itself httpcore 1.0 does that where the handshake fails, and leaves the socket to the garbage collector

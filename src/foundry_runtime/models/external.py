@@ -16,6 +16,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
@@ -30,7 +31,8 @@ from foundry_proto.jsontext import ContentError, load_json, replace_member
 from foundry_proto.messages.errors import read_failure, status_phrase
 from foundry_proto.sse import ServerSentEvent, SSEDecoder
 from foundry_runtime.application import Send
-from foundry_runtime.download.http import leave_no_handshake, pieces_of, reason_of
+from foundry_runtime.download.http import make_client, pieces_of, reason_of
+from foundry_runtime.download.sources.api import DownloadFailed
 from foundry_runtime.models.registered import ExternalModel
 
 if TYPE_CHECKING:
@@ -77,17 +79,9 @@ class Relay:
     async def _opened(self) -> httpx.AsyncClient:
         async with self._opening:
             if self._client is None:
-                self._client = await anyio.to_thread.run_sync(self._open)
+                make = partial(make_client, connect=self._connect_timeout, silence=self._silence)
+                self._client = await anyio.to_thread.run_sync(make)
             return self._client
-
-    def _open(self) -> httpx.AsyncClient:
-        import httpx  # noqa: PLC0415 - see above
-
-        return httpx.AsyncClient(
-            timeout=httpx.Timeout(self._silence, connect=self._connect_timeout, pool=None),
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=20),
-            event_hooks={"request": [leave_no_handshake]},
-        )
 
     async def answer(self, model: ExternalModel, request: Request[Any], send: Send) -> None:
         """Have the other server answer a request of OpenAI's API; leaving early hangs up there, too.
@@ -104,12 +98,16 @@ class Relay:
             message = f"model: {model.base_uri}, where {model.name} was registered, is this very server"
             await send(Failure(status=508, message=message, param="model", code="loop_detected"))
             return
-        client = await self._opened()
+        host = urlsplit(model.base_uri).netloc
+        try:
+            client = await self._opened()
+        except DownloadFailed as error:
+            await send(_odd(host, str(error)))
+            return
         import httpx  # noqa: PLC0415 - see above
 
         url = f"{model.base_uri}{request.head.operation.path.removeprefix('/v1')}"
         body = replace_member(request.raw, "model", model.name)
-        host = urlsplit(model.base_uri).netloc
         try:
             async with client.stream(
                 "POST", url, content=body, headers=self._headers(model, request.head)

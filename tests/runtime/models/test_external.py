@@ -321,6 +321,14 @@ async def test_the_environments_proxy_is_used(monkeypatch: pytest.MonkeyPatch) -
         assert requests[0].startswith(b"POST http://models.example/v1/chat/completions HTTP/1.1\r\n")
 
 
+async def test_a_proxy_that_cannot_be_used_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "none://proxy")
+    async with relaying("https://models.example/v1") as server:
+        status, error = await refusal(server)
+    assert (status, error["code"]) == (502, "external_server")
+    assert error["message"].startswith("models.example: expected proxies and certificates that can be used")
+
+
 async def test_the_environments_certificate_authority_is_trusted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
