@@ -21,7 +21,15 @@ from foundry_proto.operations import CHAT_COMPLETIONS
 from foundry_runtime.blocking import BlockingClient
 from foundry_runtime.client import Client
 from foundry_runtime.server import serve
-from foundry_runtime.transport import Listener, TransportBroken, open_tcp_listeners, open_unix_listener
+from foundry_runtime.transport import (
+    Listener,
+    Transport,
+    TransportBroken,
+    TransportClosed,
+    connect_tcp,
+    open_tcp_listeners,
+    open_unix_listener,
+)
 from foundry_runtime.websocket import open_conversation
 from tests.support.applications import chat_request, make_test_application
 
@@ -100,3 +108,24 @@ async def test_a_unix_socket_leads_to_the_server(tmp_path: Path) -> None:
         await ask_over_websocket("http://localhost", unix=path)
     with pytest.raises(OSError, match=r"^\[Errno \d+\] cannot connect to .*a b\.sock: "):
         await anyio.to_thread.run_sync(partial(ask_blocking, "http://localhost", unix=path, retries=0))
+
+
+async def test_a_client_that_is_cancelled_leaves_no_connection() -> None:
+    listeners = await open_tcp_listeners("127.0.0.1", 0)
+    opened: list[Transport] = []
+
+    async def connect() -> Transport:
+        opened.append(await connect_tcp("127.0.0.1", listeners[0].port))
+        return opened[-1]
+
+    async with serving(listeners):
+        with anyio.CancelScope() as scope:
+            async with Client(connect=connect) as client:
+                async with anyio.create_task_group() as group:
+                    for _ in range(3):
+                        group.start_soon(client.call, CHAT_COMPLETIONS, chat_request())
+                scope.cancel()
+        assert len(opened) == 3
+        for transport in opened:
+            with pytest.raises(TransportClosed):
+                await transport.receive()
