@@ -136,66 +136,70 @@ async def _serve(
     with stop_requests(bell.ring):
         keys = read_keys(config)
         listeners = await open_listeners(config, keys)
-        gate = policy_for(config, listeners, (*keys, own_key) if keys and own_key else keys)
-        endpoints = endpoints_of(listeners)
-        logger.info("listening on %s", ", ".join(endpoints))
-        stages.listening(endpoints)
-        # Only now: it takes longer than all before it.
-        from foundry_runtime.models.engines import make_engine, make_isolated_engine  # noqa: PLC0415
-        from foundry_runtime.models.loading import ModelOpener  # noqa: PLC0415
-        from foundry_serve.app import make_application  # noqa: PLC0415
-        from foundry_serve.catalog import make_sources, published_models  # noqa: PLC0415
-        from foundry_serve.observing import Watching  # noqa: PLC0415
+        try:
+            gate = policy_for(config, listeners, (*keys, own_key) if keys and own_key else keys)
+            endpoints = endpoints_of(listeners)
+            logger.info("listening on %s", ", ".join(endpoints))
+            stages.listening(endpoints)
+            # Only now: it takes longer than all before it.
+            from foundry_runtime.models.engines import make_engine, make_isolated_engine  # noqa: PLC0415
+            from foundry_runtime.models.loading import ModelOpener  # noqa: PLC0415
+            from foundry_serve.app import make_application  # noqa: PLC0415
+            from foundry_serve.catalog import make_sources, published_models  # noqa: PLC0415
+            from foundry_serve.observing import Watching  # noqa: PLC0415
 
-        prepare_process()
-        application = make_application(
-            directory,
-            ModelOpener(
-                threads=config.threads,
-                engine=config.engine,
-                speculate=config.speculate,
-                max_waiting=config.max_waiting,
-                make=make_isolated_engine if config.isolate else make_engine,
-            ),
-            endpoints=endpoints,
-            stop=bell.ring if config.allow_shutdown else None,
-            sources=make_sources(config),
-            published=published_models(config, directory.home, apart=True),
-            gate=gate,
-            work=config.work,
-            most_downloads=config.max_downloads,
-            most_messages=config.max_messages,
-            watching=Watching(
-                metrics=config.metrics,
-                traces=traces,
-                prompts=config.log_prompts,
-                stopping=stop.is_set,
-            ),
-        )
-
-        async def serve_to_the_end(*, task_status: TaskStatus[None]) -> None:
-            await serve_application(
-                application,
-                listeners,
-                limits=config.limits,
-                time_outs=config.time_outs,
-                crowd=config.crowd,
-                stop=stop,
-                drain=config.drain,
-                task_status=task_status,
+            prepare_process()
+            application = make_application(
+                directory,
+                ModelOpener(
+                    threads=config.threads,
+                    engine=config.engine,
+                    speculate=config.speculate,
+                    max_waiting=config.max_waiting,
+                    make=make_isolated_engine if config.isolate else make_engine,
+                ),
+                endpoints=endpoints,
+                stop=bell.ring if config.allow_shutdown else None,
+                sources=make_sources(config),
+                published=published_models(config, directory.home, apart=True),
+                gate=gate,
+                work=config.work,
+                most_downloads=config.max_downloads,
+                most_messages=config.max_messages,
+                watching=Watching(
+                    metrics=config.metrics,
+                    traces=traces,
+                    prompts=config.log_prompts,
+                    stopping=stop.is_set,
+                ),
             )
-            task_group.cancel_scope.cancel()
 
-        async with anyio.create_task_group() as task_group:
-            await task_group.start(serve_to_the_end)
-            logger.info("serving the models in %s", directory.models)
-            stages.serving()
-            # The first request asks running answers to end; the second ends them.
-            await bell.wait()
-            logger.info("stopping")
-            stages.stopping()
-            stop.set()
-            ending.within(config.drain + PATIENCE)
-            await bell.wait()
-            ending.within(PATIENCE)
-            task_group.cancel_scope.cancel()
+            async def serve_to_the_end(*, task_status: TaskStatus[None]) -> None:
+                await serve_application(
+                    application,
+                    listeners,
+                    limits=config.limits,
+                    time_outs=config.time_outs,
+                    crowd=config.crowd,
+                    stop=stop,
+                    drain=config.drain,
+                    task_status=task_status,
+                )
+                task_group.cancel_scope.cancel()
+
+            async with anyio.create_task_group() as task_group:
+                await task_group.start(serve_to_the_end)
+                logger.info("serving the models in %s", directory.models)
+                stages.serving()
+                # The first request asks running answers to end; the second ends them.
+                await bell.wait()
+                logger.info("stopping")
+                stages.stopping()
+                stop.set()
+                ending.within(config.drain + PATIENCE)
+                await bell.wait()
+                ending.within(PATIENCE)
+                task_group.cancel_scope.cancel()
+        finally:
+            for listener in listeners:
+                await listener.aclose()  # does not wait; once more where they were served

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import socket
+from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,7 +19,9 @@ from foundry_runtime.models.directory import ModelDirectory
 from foundry_runtime.server import serve
 from foundry_runtime.transport import open_tcp_listeners
 from foundry_serve.app import make_application
+from foundry_serve.config import Config, Runtime
 from foundry_serve.listening import endpoints_of
+from foundry_serve.serving import run_server
 from tests.support.scripted_model import ScriptedModels
 
 
@@ -51,3 +57,26 @@ async def test_one_server_answers_at_all_addresses_that_it_is_bound_to(tiny_home
                 status = await client.call(CORE_STATUS)
                 assert list(status.endpoints) == endpoints
         tasks.cancel_scope.cancel()
+
+
+@pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="this system has no Unix sockets")
+@pytest.mark.parametrize("runtime", ["asyncio", "trio"])
+def test_a_server_that_fails_before_it_serves_leaves_no_socket_behind(
+    tmp_path: Path, runtime: Runtime
+) -> None:
+    class Full:
+        """A state file for which there is no room."""
+
+        def listening(self, _endpoints: Sequence[str]) -> None:
+            assert path.is_socket()
+            raise OSError(errno.ENOSPC, "no space left on device")
+
+        def serving(self) -> None: ...
+
+        def stopping(self) -> None: ...
+
+    path = tmp_path / "socket"
+    config = Config(tcp=False, unix_socket=str(path), runtime=runtime)
+    with pytest.raises(OSError, match="no space left on device"):
+        run_server(config, ModelDirectory(tmp_path), Full())
+    assert not path.exists()
