@@ -69,18 +69,18 @@ class BatchedModel:
         self._layout = layout
         self._gives: Literal["last", "wanted", "all"] = "last" if rewritten is None else "wanted"
         self._vocabulary = vocabulary
-        self._session: Any = open_session(layout.path, threads=threads, arena=True, rewritten=rewritten)
-        self._check_shapes()
         self.memory = memory
         self._bindings: dict[tuple[int, int], _Bound] = {}
-        self._ids: _Ids = np.empty(memory.length, dtype=np.int64)
-        self._mask: _Ids = np.empty(memory.rows * memory.length, dtype=np.int64)
-        self._mask_address: int = self._mask.ctypes.data
-        self._ones: _Ids = np.ones(memory.length, dtype=np.int64)
-        self._ones_address: int = self._ones.ctypes.data
-        self._positions = np.arange(memory.length, dtype=np.int64)
-        self._logits: _Floats = np.empty((memory.rows, 1, vocabulary), dtype=np.float32)
         try:
+            self._session: Any = open_session(layout.path, threads=threads, arena=True, rewritten=rewritten)
+            self._check_shapes()
+            self._ids: _Ids = np.empty(memory.length, dtype=np.int64)
+            self._mask: _Ids = np.empty(memory.rows * memory.length, dtype=np.int64)
+            self._mask_address: int = self._mask.ctypes.data
+            self._ones: _Ids = np.ones(memory.length, dtype=np.int64)
+            self._ones_address: int = self._ones.ctypes.data
+            self._positions = np.arange(memory.length, dtype=np.int64)
+            self._logits: _Floats = np.empty((memory.rows, 1, vocabulary), dtype=np.float32)
             self._check_itself()
         except BaseException:
             self.close()

@@ -31,8 +31,14 @@ def configured(folder: Path, change: Change) -> Path:
 
 
 def load(folder: Path, *, vocabulary: int = 380) -> BatchedModel:
+    """Load a model; what it cannot use goes, however that is found."""
     layout = read_layout(folder)
-    return BatchedModel(layout, vocabulary=vocabulary, threads=1, memory=RowMemory(layout, 3, 64))
+    memory = RowMemory(layout, 3, 64)
+    try:
+        return BatchedModel(layout, vocabulary=vocabulary, threads=1, memory=memory)
+    except (ModelLoadError, NotBatchable):
+        assert memory._memory.buffer.closed
+        raise
 
 
 def test_the_numbers_are_those_of_the_file(tiny_folder: Path) -> None:
