@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from foundry_proto.events import Failure
+from foundry_proto.operations.models import LOADED_MODELS
+from foundry_runtime.client import Client, ServerFailure
 from foundry_runtime.models.directory import ModelDirectory
 from foundry_runtime.models.settings import write_models_folder
 from foundry_runtime.platform import take_lock
@@ -150,13 +154,27 @@ def test_an_empty_home_is_emptied_as_well(directory: ModelDirectory) -> None:
     assert not directory.home.exists()
 
 
-def test_nothing_goes_while_the_service_runs(directory: ModelDirectory) -> None:
+def test_nothing_goes_while_the_service_runs(
+    directory: ModelDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = add(directory)
+    genuine = Client.call
+
+    async def call_in_vain(self: Client, operation: Any, *arguments: Any, **more: Any) -> Any:
+        if operation is LOADED_MODELS:
+            raise ServerFailure(Failure(status=503, message="busy"))
+        return await genuine(self, operation, *arguments, **more)
+
     with serving(directory.home):
         done = call(directory.home, "cache", "remove", "--all", "--yes")
         assert (done.exit_code, done.stdout) == (1, "")
         assert done.stderr == "foundry: the service is running; stop it first: foundry service stop\n"
         assert folder.exists()
+        # Nor does one go if it cannot say what it has in memory.
+        with monkeypatch.context() as patch:
+            patch.setattr(Client, "call", call_in_vain)
+            done = call(directory.home, "cache", "remove", "mine")
+        assert (done.exit_code, done.stderr, folder.exists()) == (1, "foundry: busy\n", True)
         # A model that it does not have in memory may go.
         assert call(directory.home, "cache", "remove", "mine").exit_code == 0
 

@@ -6,7 +6,7 @@ Knows: that it may not run, and how what went wrong is told. Refuses to know: wh
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Final, TypeVar
+from typing import Final, NoReturn, TypeVar
 
 import anyio
 
@@ -33,19 +33,28 @@ def service_files() -> ServiceFiles:
     return ServiceFiles(models_on_disk().home)
 
 
-def ask_service(ask: Callable[[Client], Awaitable[T]]) -> T:
-    """Ask the service that runs; where it does not, or cannot do it, the command ends with status 1."""
+def _not_running() -> NoReturn:
+    raise CommandFailed(NOT_RUNNING)
+
+
+def ask_service(ask: Callable[[Client], Awaitable[T]], *, absent: Callable[[], T] = _not_running) -> T:
+    """Ask the service that runs; where it cannot do it, the command ends with status 1.
+
+    Args:
+        ask: Asks it.
+        absent: Gives the answer where there is none that answers; by default the command ends then, too.
+    """
     try:
-        return anyio.run(_ask, service_files(), ask)
+        return anyio.run(_ask, service_files(), ask, absent)
     except (ServerFailure, RemoteProtocolError, TransportBroken, TransportClosed, OSError) as error:
         fail(str(error) or "the service is silent")
     except KeyboardInterrupt:
         fail("interrupted")
 
 
-async def _ask(files: ServiceFiles, ask: Callable[[Client], Awaitable[T]]) -> T:
+async def _ask(files: ServiceFiles, ask: Callable[[Client], Awaitable[T]], absent: Callable[[], T]) -> T:
     found = await control.find(files)
     if found is None or found.problem is not None:
-        raise CommandFailed(NOT_RUNNING)
+        return absent()
     async with client_of(found.state) as client:
         return await ask(client)

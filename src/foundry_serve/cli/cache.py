@@ -11,17 +11,17 @@ import click
 
 from foundry_proto.catalog import is_meant, resolve, version_of
 from foundry_proto.operations.models import LOADED_MODELS
+from foundry_runtime.client import Client
 from foundry_runtime.models.description import size_of
 from foundry_runtime.models.directory import ModelDirectory
 from foundry_runtime.models.removal import empty_home, remove_model
 from foundry_runtime.models.settings import BadSettings, write_models_folder
-from foundry_serve.cli.asking import service_files
+from foundry_serve.cli.asking import ask_service
 from foundry_serve.cli.course import shown_bytes
 from foundry_serve.cli.drawing import show_table
 from foundry_serve.cli.known import KnownModels, known_models
 from foundry_serve.cli.terminal import configured, fail, json_option, models_on_disk, print_json, warn
 from foundry_serve.daemon import control
-from foundry_serve.daemon.reaching import client_of
 from foundry_serve.daemon.state import ServiceFiles
 
 __all__ = ["cd", "list_", "location", "remove"]
@@ -77,7 +77,7 @@ def remove(name: str | None, everything: bool, yes: bool) -> None:
 
 def _remove_one(known: KnownModels, name: str) -> None:
     model_id, folder = _meant(known, name)
-    if model_id in anyio.run(_loaded, service_files()):
+    if model_id in ask_service(_loaded, absent=tuple):
         fail(f"the service has {model_id} in memory; unload it first: foundry model unload {model_id}")
     remove_model(known.directory, model_id, folder)
     if folder is None:
@@ -154,10 +154,5 @@ def cd(path: Path) -> None:
         warn(f"the service still uses {found.state.model_dir_path}, until `foundry service restart`")
 
 
-async def _loaded(files: ServiceFiles) -> Sequence[str]:
-    """The models in the service's memory, if it runs."""
-    found = await control.find(files)
-    if found is None or found.problem is not None:
-        return ()
-    async with client_of(found.state) as client:
-        return await client.call(LOADED_MODELS)
+async def _loaded(client: Client) -> Sequence[str]:
+    return await client.call(LOADED_MODELS)
