@@ -95,8 +95,8 @@ def make_application(
                 most_messages=most_messages,
             )
         finally:
+            await pool.aclose()  # first, since it waits for its engines even if cancelled
             await relay.aclose()
-            await pool.aclose()
 
     observer = Observer(metrics, traces=watching.traces, prompts=watching.prompts)
     return Application(ALL, reported(HANDLERS), lifespan, gate=gate, work=work, observer=observer)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import anyio.to_thread
+
 from foundry_proto.catalog import resolve
 from foundry_runtime.download.delivery import Delivery, deliver
 from foundry_runtime.download.sources.default_model import DEFAULT_WANTED, DefaultModel
@@ -44,7 +46,7 @@ async def ensure_default_model(
         OSError: A file cannot be read or written.
     """
     delivery = Delivery(model=DEFAULT_WANTED, source=source or DefaultModel(), directory=directory)
-    return ModelFolder.read(await deliver(delivery, progress))
+    return await anyio.to_thread.run_sync(ModelFolder.read, await deliver(delivery, progress))
 
 
 async def fetch_default_file(
