@@ -70,7 +70,7 @@ class Scripted:
             if self.tears:
                 (place.folder / "torn").touch()
             if self.leaks:
-                threading.Thread(target=_go_on, args=(progress,)).start()
+                threading.Thread(target=_go_on, args=(progress,), name="goes on").start()
             raise
         if self.strays:
             (place.folder.parent.parent / "beside" / "x").touch()
@@ -109,3 +109,6 @@ async def test_who_breaks_the_contract_is_told_which_law(tmp_path: Path, kind: s
     source, law = BROKEN[kind]
     with pytest.raises(AssertionError, match=f"^expected: {law}"):
         await check_source(lambda: evolve(source), MODEL, tmp_path)
+    for thread in threading.enumerate():
+        if thread.name == "goes on":
+            await anyio.to_thread.run_sync(thread.join)
