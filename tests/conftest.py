@@ -24,7 +24,7 @@ from foundry_runtime.models.default import fetch_default_file
 from foundry_runtime.models.directory import ModelDirectory
 from foundry_runtime.models.importing import import_model
 from foundry_runtime.models.recipes import DEFAULT_ID
-from tests.support.leaks import backend_options, looked_after, no_service_left, nothing_left, passed_on
+from tests.support.leaks import looked_after, no_service_left, nothing_left, passed_on
 from tests.support.no_silent_skips import pytest_runtest_makereport
 
 __all__ = ["pytest_runtest_makereport"]
@@ -68,7 +68,7 @@ def nothing_is_left() -> Iterator[None]:
 @pytest.fixture(params=["asyncio", "trio"])
 def anyio_backend(request: pytest.FixtureRequest, nothing_is_left: None) -> object:
     """Each async test runs on both loops, never on one only."""
-    return request.param, backend_options(request.param)
+    return request.param
 
 
 def _test_home() -> Path:

@@ -26,6 +26,7 @@ def home(tiny_home: ModelDirectory, tmp_path_factory: pytest.TempPathFactory) ->
     """A home with the tiny model, whose service, once there is one, serves all tests of this module."""
     home = tmp_path_factory.mktemp("loading") / "ä"
     shutil.copytree(tiny_home.models, ModelDirectory(home).models)
+    (home / "config.toml").write_text("port = 0")  # the usual one is for the test of what happens to it
     yield home
     call(home, "service", "stop")
 

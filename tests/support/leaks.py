@@ -14,14 +14,16 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
 from typing import Any, Final
+from unittest.mock import patch
 
 import trio
 
-__all__ = ["backend_options", "looked_after", "no_service_left", "nothing_left", "passed_on", "shared"]
+__all__ = ["looked_after", "no_service_left", "nothing_left", "passed_on", "shared"]
 
 _PATIENCE: Final = 10.0
 """Seconds that what is on its way out has to go."""
@@ -99,9 +101,12 @@ class _TaskCount(trio.abc.Instrument):
             _left.extend(f"a task of trio: {name}" for name in self.running.values())
 
 
-def backend_options(backend: str) -> dict[str, Any]:
-    """Options of a loop that is looked at closely; asyncio's are all so."""
-    return {} if backend == "asyncio" else {"instruments": [_TaskCount()]}
+def _counted(run: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(run)
+    def counted(*arguments: Any, instruments: Sequence[trio.abc.Instrument] = (), **more: Any) -> Any:
+        return run(*arguments, instruments=[*instruments, _TaskCount()], **more)
+
+    return counted
 
 
 def passed_on() -> None:
@@ -128,7 +133,11 @@ def looked_after(told: Path) -> Iterator[None]:
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(_CHILDREN), before["PYTHONPATH"]]))
     os.environ["PYTHONWARNINGS"] = before["PYTHONWARNINGS"] or "error"
     sys.path.append(str(_CHILDREN))  # who starts a child may give it this process's path instead
-    yield
+    with (
+        patch.object(trio, "run", _counted(trio.run)),
+        patch.object(trio.lowlevel, "start_guest_run", _counted(trio.lowlevel.start_guest_run)),
+    ):
+        yield
     sys.path.remove(str(_CHILDREN))
     for name, value in before.items():
         os.environ.pop(name, None)

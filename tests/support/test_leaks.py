@@ -18,7 +18,7 @@ import trio
 import trio.lowlevel
 
 from tests.support import leaks
-from tests.support.leaks import backend_options, no_service_left, nothing_left
+from tests.support.leaks import no_service_left, nothing_left
 
 ROOT = Path(__file__).parents[2]
 
@@ -46,7 +46,7 @@ def test_nothing_is_found_where_nothing_is_left() -> None:
         thread.start()
         thread.join()
         asyncio.run(asyncio.sleep(0))
-        trio.run(trio.sleep, 0, instruments=backend_options("trio")["instruments"])
+        trio.run(trio.sleep, 0)
         subprocess.run([sys.executable, "-c", ""], check=True)
 
 
@@ -143,7 +143,7 @@ def test_a_task_of_trio_is_found() -> None:
             nursery.start_soon(trio.sleep, 0)
 
     with pytest.raises(AssertionError, match=r"^left behind: a task of trio: lost$"), nothing_left():
-        anyio.run(main, backend="trio", backend_options=backend_options("trio"))
+        anyio.run(main, backend="trio")
 
 
 SUITE = """
