@@ -27,7 +27,7 @@ __all__ = ["looked_after", "no_service_left", "nothing_left", "passed_on", "shar
 
 _PATIENCE: Final = 10.0
 """Seconds that what is on its way out has to go."""
-_KEPT: Final = ("Trio thread", "AnyIO worker thread")
+_KEPT: Final = ("Trio thread", "AnyIO worker thread", "asyncio_")
 """Threads that wait for the next that wants one: for a while, or as long as a loop which a module shares."""
 _REAPER: Final = "reaper of"
 _SERVICE: Final = " -m foundry_serve.daemon "
