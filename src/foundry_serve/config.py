@@ -1,20 +1,14 @@
-"""How a server is asked for: every setting, its default, and where its value came from.
+"""How a server is asked for: every setting, its default, and what it is called.
 
-Knows: the one class of settings; the order default < `foundry cache cd` < file < environment < flag; that an
-unknown name is an error.
-Refuses to know: what a setting does.
-
-A setting has one name in three spellings: `drain` in the file, `FOUNDRY_DRAIN` in the environment, `--drain`
-on the command line. The file is `$FOUNDRY_CONFIG`, else `config.toml` in `$FOUNDRY_HOME`; there need be none.
+Knows: the one class of settings; the names of each: `drain` in the file, `FOUNDRY_DRAIN` in the environment,
+`--drain` on the command line.
+Refuses to know: what a setting does, where its value came from (`config_sources.py`), and how a value is read
+(`kinds.py`).
 """
 
 from __future__ import annotations
 
-import difflib
-import os
-import tomllib
-from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any, ClassVar, Final, Literal
 
 import attrs
@@ -28,13 +22,10 @@ from foundry_runtime.application import WorkLimits
 from foundry_runtime.crowd import CrowdLimits
 from foundry_runtime.download.manager import MOST_DOWNLOADS
 from foundry_runtime.engine.admission import MOST_WAITING
-from foundry_runtime.models.directory import ModelDirectory
 from foundry_runtime.models.engines import EngineKind
 from foundry_runtime.models.published.address import OFF, PUBLIC, CatalogAddress, read_address
-from foundry_runtime.models.settings import SETTINGS_FILE
 from foundry_runtime.server import TimeOuts
 from foundry_serve.kinds import (
-    BadValue,
     Kind,
     address,
     choice,
@@ -53,25 +44,20 @@ from foundry_serve.kinds import (
 from foundry_serve.logs import FORMATS, LogFormat
 
 __all__ = [
-    "CONFIG_FILE",
     "DEFAULT_PORT",
+    "PREFIX",
     "BadConfig",
     "Config",
-    "Loaded",
     "Runtime",
     "Setting",
-    "config_path",
     "flag_of",
-    "load_config",
     "settings",
 ]
 
 DEFAULT_PORT: Final = 5272
 """The first service's port, which its clients try first."""
-CONFIG_FILE: Final = "config.toml"
-_PREFIX: Final = "FOUNDRY_"
-_FILE_VARIABLE: Final = "FOUNDRY_CONFIG"
-_OTHER_VARIABLES: Final = ("FOUNDRY_HOME", _FILE_VARIABLE)
+PREFIX: Final = "FOUNDRY_"
+"""What the variables of settings begin with."""
 
 Runtime = Literal["asyncio", "trio"]
 
@@ -313,7 +299,7 @@ class Setting:
     @property
     def variable(self) -> str:
         """The environment's name for it."""
-        return f"{_PREFIX}{self.name.upper()}"
+        return f"{PREFIX}{self.name.upper()}"
 
     @property
     def flag(self) -> str:
@@ -334,151 +320,6 @@ def settings() -> Iterator[Setting]:
         yield Setting(name=one.name, help=words, kind=kind, default=one.default, secret=secret, has_flag=flag)
 
 
-@frozen(kw_only=True)
-class Loaded:
-    """A configuration, and where its values came from."""
-
-    config: Config
-    sources: Mapping[str, str]
-    """By the setting's name: a file, a variable or a flag. What is missing has its default."""
-    home: Path
-    """`$FOUNDRY_HOME`, or what stands for it."""
-    file: Path
-    """The file of settings; need not exist."""
-
-    @property
-    def directory(self) -> ModelDirectory:
-        """The user's models."""
-        elsewhere = self.config.cachedir
-        return ModelDirectory(self.home, None if elsewhere is None else Path(elsewhere))
-
-    @property
-    def flags(self) -> Mapping[str, Any]:
-        """What the command line said, by the setting's name."""
-        given = [name for name, source in self.sources.items() if source == flag_of(name)]
-        return {name: getattr(self.config, name) for name in given}
-
-    @property
-    def variables(self) -> Mapping[str, str]:
-        """The variables that name places, for a process that runs in another folder."""
-        places = {
-            one.variable: getattr(self.config, one.name)
-            for one in settings()
-            if one.kind.is_path and self.sources.get(one.name) == one.variable
-        }
-        if self.file.exists():  # to name one that is not there would be an error
-            places[_FILE_VARIABLE] = str(self.file)
-        return places
-
-
-def config_path(home: Path, environment: Mapping[str, str] = os.environ) -> Path:
-    """Where the file is, which need not be there: `$FOUNDRY_CONFIG`, else in the home."""
-    named = environment.get(_FILE_VARIABLE)
-    return Path(named).expanduser().absolute() if named else home / CONFIG_FILE
-
-
-def load_config(
-    flags: Mapping[str, object] | None = None, *, environment: Mapping[str, str] = os.environ
-) -> Loaded:
-    """Put the configuration together.
-
-    Args:
-        flags: What the command line says, by the setting's name.
-        environment: The variables.
-
-    Raises:
-        BadConfig: A setting has no such value, or there is none of that name.
-        BadSettings: What `foundry cache cd` remembers cannot be read.
-    """
-    directory = ModelDirectory.from_environment(environment)
-    file = config_path(directory.home, environment)
-    known = {one.name: one for one in settings()}
-    values: dict[str, Any] = {}
-    sources: dict[str, str] = {}
-    if directory.elsewhere is not None:
-        values["cachedir"] = str(directory.elsewhere)
-        sources["cachedir"] = str(directory.home / SETTINGS_FILE)
-    must_exist = bool(environment.get(_FILE_VARIABLE))
-    for one in (*_of_file(file, must_exist), *_of_environment(environment), *_of_flags(flags or {})):
-        setting = known.get(one.name)
-        if setting is None:
-            raise BadConfig(f"{one.where}: {_no_such(known, one.name)}")
-        try:
-            values[one.name] = setting.kind.value_of(one.value, secret=setting.secret, base=one.base)
-        except BadValue as error:
-            raise BadConfig(f"{one.where}: {error}") from None
-        sources[one.name] = one.source
-    return Loaded(config=Config(**values), sources=sources, home=directory.home, file=file)
-
-
-@frozen(kw_only=True)
-class _Given:
-    """What one place says of one setting."""
-
-    name: str
-    value: object
-    source: str
-    """The file, the variable or the flag."""
-    where: str
-    """The same for errors: of a file, its field too."""
-    base: Path = field(factory=Path)
-    """What a path is relative to."""
-
-
-def _of_file(file: Path, must_exist: bool) -> Iterator[_Given]:
-    try:
-        content = tomllib.loads(file.read_text("utf-8"))
-    except FileNotFoundError as error:
-        if must_exist:
-            raise BadConfig(f"{_FILE_VARIABLE}: {file}: {error.strerror}") from error
-        return
-    except OSError as error:
-        raise BadConfig(f"{file}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadConfig(f"{file}: expected TOML: {error}") from error
-    for name, value in content.items():
-        yield _Given(name=name, value=value, source=str(file), where=f"{file}: {name}", base=file.parent)
-
-
-def _of_environment(environment: Mapping[str, str]) -> Iterator[_Given]:
-    """Give what variables say; an empty one says nothing.
-
-    Choice: what begins with FOUNDRY_ may belong to other programs. An unknown name is an error only if it
-    looks like a known one that was mistyped.
-    """
-    known = {one.variable: one.name for one in settings()}
-    for variable, value in environment.items():
-        if value == "" or not variable.startswith(_PREFIX) or variable in _OTHER_VARIABLES:
-            continue
-        if variable in known:
-            yield _Given(name=known[variable], value=value, source=variable, where=variable)
-        elif near := _nearest(variable, (*known, *_OTHER_VARIABLES)):
-            raise BadConfig(f"{variable}: no such setting; did you mean {near}?")
-
-
-def _of_flags(flags: Mapping[str, object]) -> Iterator[_Given]:
-    for name, value in flags.items():
-        flag = flag_of(name)
-        yield _Given(name=name, value=value, source=flag, where=flag)
-
-
 def flag_of(name: str) -> str:
     """The command line's spelling of a setting's name."""
     return f"--{name.replace('_', '-')}"
-
-
-def _no_such(known: Iterable[str], name: str) -> str:
-    near = _nearest(name, known)
-    return "no such setting" + (f"; did you mean {near}?" if near else "")
-
-
-def _nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name that somebody who wrote this one has probably meant."""
-    by_letters = {_letters(one): one for one in known}
-    found = difflib.get_close_matches(_letters(name), by_letters, n=1, cutoff=0.8)
-    return by_letters[found[0]] if found else None
-
-
-def _letters(name: str) -> str:
-    """A name as far as people remember it."""
-    return name.removeprefix(_PREFIX).replace("-", "").replace("_", "").lower()

@@ -1,7 +1,8 @@
 """What a setting's value may be, and how it is read from a file, a variable or a flag.
 
 Knows: a kind for each sort of value, with the words for what it expects.
-Refuses to know: which settings there are (`config.py`), and where a value came from.
+Refuses to know: which settings there are (`config.py`), and where a value came from
+(`config_sources.py`).
 
 A file has types (TOML); variables and flags are texts. Both give the same values, or the same errors.
 """

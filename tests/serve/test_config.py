@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from foundry_runtime.models.settings import write_models_folder
-from foundry_serve.config import BadConfig, Config, load_config, settings
+from foundry_serve.config import BadConfig, Config, settings
+from foundry_serve.config_sources import load_config
 from foundry_serve.kinds import BadValue, Kind, choice, file_mode, number, switch, text, texts, whole
 from tests.support.command import call
 

@@ -28,7 +28,8 @@ from foundry_runtime.application import Application
 from foundry_runtime.platform import birth_of, start_detached
 from foundry_runtime.server import serve
 from foundry_runtime.transport import open_tcp_listeners
-from foundry_serve.config import Config, load_config
+from foundry_serve.config import Config
+from foundry_serve.config_sources import load_config
 from foundry_serve.daemon import control
 from foundry_serve.daemon.log import LOG_LIMIT
 from foundry_serve.daemon.state import ServiceFiles, ServiceState

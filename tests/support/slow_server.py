@@ -23,7 +23,7 @@ from foundry_runtime.models import engines
 from foundry_runtime.models.directory import ModelDirectory
 from foundry_runtime.models.folder import ModelFolder
 from foundry_serve import catalog, serving
-from foundry_serve.config import load_config
+from foundry_serve.config_sources import load_config
 from tests.support.remote_source import RemoteSource
 
 SMALL: Final = Limits(range_size=64 * 1024, save_every=64 * 1024, unrecorded=256 * 1024)

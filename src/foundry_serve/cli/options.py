@@ -14,7 +14,8 @@ from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
 from foundry_serve.cli.terminal import configured
-from foundry_serve.config import Loaded, Setting, settings
+from foundry_serve.config import Setting, settings
+from foundry_serve.config_sources import Loaded
 from foundry_serve.kinds import BadValue
 
 __all__ = ["asked_for", "server_options"]

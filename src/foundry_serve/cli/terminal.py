@@ -16,7 +16,8 @@ import click
 
 from foundry_runtime.models.directory import ModelDirectory
 from foundry_runtime.models.settings import BadSettings
-from foundry_serve.config import BadConfig, Loaded, load_config
+from foundry_serve.config import BadConfig
+from foundry_serve.config_sources import Loaded, load_config
 
 __all__ = [
     "INTERRUPTED",

@@ -14,7 +14,8 @@ import sys
 
 from foundry_proto import __version__
 from foundry_proto.codec import encode
-from foundry_serve.config import BadConfig, load_config
+from foundry_serve.config import BadConfig
+from foundry_serve.config_sources import load_config
 from foundry_serve.daemon.log import LogFile
 from foundry_serve.daemon.state import Published, ServiceFiles, ServiceState
 from foundry_serve.logs import set_up_logging

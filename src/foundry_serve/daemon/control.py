@@ -23,7 +23,7 @@ from foundry_proto.operations.service import CORE_STATUS
 from foundry_runtime.client import ServerFailure
 from foundry_runtime.platform import kill_process, make_private_folder, request_stop, start_detached
 from foundry_runtime.transport import TransportBroken, TransportClosed
-from foundry_serve.config import Loaded
+from foundry_serve.config_sources import Loaded
 from foundry_serve.daemon.log import LOG_LIMIT, last_lines, put_away
 from foundry_serve.daemon.reaching import client_of
 from foundry_serve.daemon.state import ServiceFiles, ServiceState

@@ -24,7 +24,8 @@ from foundry_proto import __version__
 from foundry_proto.codec import ContentError, decode, encode
 from foundry_proto.wire import Wire
 from foundry_runtime.platform import birth_of, make_private_folder, try_lock, write_whole
-from foundry_serve.config import Config, Loaded
+from foundry_serve.config import Config
+from foundry_serve.config_sources import Loaded
 
 __all__ = ["Claim", "Phase", "Published", "ServiceFiles", "ServiceState"]
 
