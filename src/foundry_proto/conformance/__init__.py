@@ -29,6 +29,7 @@ from foundry_proto.conformance.cases import (
     chat_accepted,
     chat_refused,
     chat_stream,
+    core_memory,
     downloads,
     framing,
     framing_refused,
@@ -117,6 +118,7 @@ HAND_WRITTEN: Final[tuple[Case, ...]] = (
     *responses.CASES,
     *watching.CASES,
     *memory.CASES,
+    *core_memory.CASES,
     *downloads.CASES,
 )
 """The cases of which each was thought of by itself."""

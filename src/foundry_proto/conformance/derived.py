@@ -43,7 +43,7 @@ class _Sample:
 
 
 def _named(target: Target) -> Mapping[str, str]:
-    return {"name": target.listed or target.model}
+    return {"name": target.model_id}
 
 
 def _text(target: Target) -> dict[str, Any]:
@@ -55,7 +55,7 @@ def _vector(target: Target) -> dict[str, Any]:
 
 
 def _download(target: Target) -> dict[str, Any]:
-    return {"model": target.listed or target.model}
+    return {"model": target.model_id}
 
 
 _MEMORY: Final[tuple[Need, ...]] = ("model", "unload")

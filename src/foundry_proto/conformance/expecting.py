@@ -26,6 +26,7 @@ __all__ = [
     "one_of",
     "refused",
     "require",
+    "says_no_model",
     "status",
     "structured",
     "text",
@@ -44,6 +45,7 @@ _NOUNS: Final[dict[type, str]] = {
 }
 _STEP: Final = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
 _MISSING: Final = object()
+_NO_MODEL: Final = "No OpenAIService provider found for modelName"
 
 
 def require(condition: object, aspect: Aspect, otherwise: str) -> None:
@@ -164,6 +166,13 @@ def refused(reply: Reply | None, *expected: int) -> None:
     """Expect a refusal, or that the server has closed the connection without a word."""
     if reply is not None:
         status(reply, *expected)
+
+
+def says_no_model(reply: Reply) -> None:
+    """Expect the words by which the official clients tell that a model is not there to be loaded."""
+    require(
+        _NO_MODEL.encode() in reply.body, "body", f"expected {_NO_MODEL!r} in it, got {reply.body[:160]!r}"
+    )
 
 
 def is_error_object(body: Any) -> None:

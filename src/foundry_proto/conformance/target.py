@@ -48,6 +48,11 @@ class Target:
     embedder: str = ""
     """A model that gives vectors; empty if none was found."""
 
+    @property
+    def model_id(self) -> str:
+        """What the model is called in lists and paths: as it is listed, else as chats name it."""
+        return self.listed or self.model
+
     def lacks(self, need: str) -> str | None:
         """Say why something that a case needs is not there; `None` if it is."""
         return _LACKS[need](self)

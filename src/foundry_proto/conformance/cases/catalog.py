@@ -204,7 +204,7 @@ def _cached_known(target: Target) -> Script[None]:
 @_cached.case("model", "A model that can be used is among the cached ones.", needs=("model",))
 def _cached_model(target: Target) -> Script[None]:
     cached = yield from _json(target, "/openai/models")
-    require(target.listed in cached, "body", f"expected {target.listed or target.model} among {cached}")
+    require(target.listed in cached, "body", f"expected {target.model_id} among {cached}")
 
 
 @_models.case("list", "The models are a list object.")
@@ -226,7 +226,7 @@ def _model_entries(target: Target) -> Script[None]:
 @_models.case("model", "A model that can be used is among them.", needs=("model",))
 def _model_there(target: Target) -> Script[None]:
     ids = [find(one, "id") for one in is_a((yield from _json(target, "/v1/models")), "data", list)]
-    require(target.listed in ids, "body", f"expected {target.listed or target.model} among {ids}")
+    require(target.listed in ids, "body", f"expected {target.model_id} among {ids}")
 
 
 @_models.case("ids", "No two models have one id.")

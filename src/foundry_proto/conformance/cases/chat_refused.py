@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from foundry_proto.conformance.asking import CHAT, LEFT_OUT, ask, chat, chat_body
 from foundry_proto.conformance.case import ALL_PROFILES, Level, Section
-from foundry_proto.conformance.expecting import error, find, require
+from foundry_proto.conformance.expecting import error, find, require, says_no_model
 from foundry_proto.conformance.steps import Script
 from foundry_proto.conformance.target import Target
 from foundry_proto.jsontext import dump_json
@@ -253,9 +253,7 @@ def _unknown_status(target: Target) -> Script[None]:
     source="the official clients, which search for them",
 )
 def _unknown_phrase(target: Target) -> Script[None]:
-    reply = yield from chat(target, model="no-such-model:1")
-    phrase = "No OpenAIService provider found for modelName"
-    require(phrase.encode() in reply.body, "body", f"expected {phrase!r} in it, got {reply.body[:160]!r}")
+    says_no_model((yield from chat(target, model="no-such-model:1")))
 
 
 @_refused.case(

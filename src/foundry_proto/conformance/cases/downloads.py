@@ -66,7 +66,7 @@ def _cached_entry(target: Target) -> Script[Any]:
     body = message((yield from ask(target, "GET", "/foundry/list")), object)
     entries = is_a(body, "models" if isinstance(body, dict) else "", list)
     listed = [entry for entry in entries if find(entry, "name") == target.listed]
-    require(listed, "body", f"expected {target.listed or target.model} in /foundry/list")
+    require(listed, "body", f"expected {target.model_id} in /foundry/list")
     return listed[0]
 
 

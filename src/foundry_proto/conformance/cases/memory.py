@@ -1,7 +1,7 @@
-"""Models in memory: loading, unloading, and how long they stay, in both generations.
+"""Models in memory, by the first service's routes: loading, unloading, and how long they stay.
 
 Knows: that a model which somebody else has loaded is left alone (`Target.loaded_before`).
-Refuses to know: what loading means for an engine.
+Refuses to know: what loading means for an engine, and the newer service's routes (`core_memory.py`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from urllib.parse import quote
 
 from foundry_proto.conformance.asking import CHAT, ask, chat, chat_body, events_of, open_link, request
 from foundry_proto.conformance.case import Section
-from foundry_proto.conformance.expecting import equal, error, is_a, json_of, one_of, require, status
+from foundry_proto.conformance.cases._in_memory import expect_in_memory, in_path, models_in_memory
+from foundry_proto.conformance.expecting import error, require, says_no_model, status
 from foundry_proto.conformance.link import Reply
 from foundry_proto.conformance.steps import Happened, Script, Sleep, Together
 from foundry_proto.conformance.target import Target
@@ -36,20 +37,9 @@ _unload = Section(
     needs=("model", "unload"),
     order="alone",
 )
-_core = Section(
-    "core.memory",
-    group="core-memory",
-    profiles=("core",),
-    source="the newer service, GET /models/load and /models/unload",
-    needs=("model", "unload"),
-    order="alone",
-)
-_PHRASE: Final = "No OpenAIService provider found for modelName"
+_LIST: Final = "/openai/loadedmodels"
 _PATIENCE: Final = 5.0
-
-
-def _name(target: Target) -> str:
-    return quote(target.listed or target.model, safe=":")
+"""Seconds for which a model may stay when its time to live is over."""
 
 
 def _done(target: Target, path: str) -> Script[None]:
@@ -64,29 +54,24 @@ def _ok(target: Target, path: str) -> Script[None]:
 
 
 def _load_it(target: Target, query: str = "?ttl=600&ep=") -> Script[None]:
-    yield from _ok(target, f"/openai/load/{_name(target)}{query}")
+    yield from _ok(target, f"/openai/load/{in_path(target.model_id)}{query}")
 
 
 def _unload_it(target: Target) -> Script[None]:
-    yield from _ok(target, f"/openai/unload/{_name(target)}?force=true")
+    yield from _ok(target, f"/openai/unload/{in_path(target.model_id)}?force=true")
 
 
-def _loaded(target: Target, path: str = "/openai/loadedmodels") -> Script[list[Any]]:
-    reply = yield from ask(target, "GET", path)
-    status(reply, 200)
-    return list(is_a(json_of(reply), "", list))
+def _loaded(target: Target) -> Script[list[Any]]:
+    return models_in_memory(target, _LIST)
 
 
 def _is_loaded(target: Target, expected: bool) -> Script[None]:
-    names = yield from _loaded(target)
-    there = (target.listed or target.model) in names
-    words = "in memory" if expected else "gone"
-    require(there is expected, "state", f"expected the model to be {words}, got {names}")
+    return expect_in_memory(target, _LIST, expected=expected)
 
 
 @_load.case("empty", "A load is answered with 200 and an empty body.")
 def _empty(target: Target) -> Script[None]:
-    yield from _done(target, f"/openai/load/{_name(target)}?ttl=600&ep=")
+    yield from _done(target, f"/openai/load/{in_path(target.model_id)}?ttl=600&ep=")
 
 
 @_load.case("listed", "A model that was loaded is among those in memory, by its id.")
@@ -106,7 +91,7 @@ def _again(target: Target) -> Script[None]:
     yield from _load_it(target)
     yield from _load_it(target)
     names = yield from _loaded(target)
-    count = names.count(target.listed or target.model)
+    count = names.count(target.model_id)
     require(count == 1, "state", f"expected the model once, got it {count} times")
 
 
@@ -125,7 +110,7 @@ def _together(target: Target) -> Script[None]:
 
 @_load.case("encoded", "A name's colon may be percent-encoded.")
 def _encoded(target: Target) -> Script[None]:
-    yield from _ok(target, f"/openai/load/{quote(target.listed or target.model, safe='')}?ttl=600")
+    yield from _ok(target, f"/openai/load/{quote(target.model_id, safe='')}?ttl=600")
 
 
 @_load.case(
@@ -135,7 +120,7 @@ def _encoded(target: Target) -> Script[None]:
     source="the REST reference page, whose examples do",
 )
 def _versionless(target: Target) -> Script[None]:
-    name = quote((target.listed or target.model).partition(":")[0])
+    name = quote(target.model_id.partition(":")[0])
     yield from _ok(target, f"/openai/load/{name}?ttl=600")
     yield from _is_loaded(target, expected=True)
 
@@ -147,7 +132,7 @@ def _versionless(target: Target) -> Script[None]:
     source="the official clients, which compare so",
 )
 def _case(target: Target) -> Script[None]:
-    yield from _ok(target, f"/openai/load/{_name(target).upper()}?ttl=600")
+    yield from _ok(target, f"/openai/load/{in_path(target.model_id).upper()}?ttl=600")
     yield from _is_loaded(target, expected=True)
 
 
@@ -182,7 +167,7 @@ _REFUSED: Final = (
 
 def _add_refused(name: str, requirement: str, query: str) -> None:
     def script(target: Target) -> Script[None]:
-        error((yield from ask(target, "GET", f"/openai/load/{_name(target)}{query}")), 400, 422)
+        error((yield from ask(target, "GET", f"/openai/load/{in_path(target.model_id)}{query}")), 400, 422)
 
     _load.add(name, requirement, script, level="SHOULD", profiles=("documented",))
 
@@ -201,7 +186,7 @@ for _row in _REFUSED:
 def _unknown(target: Target) -> Script[None]:
     reply = yield from ask(target, "GET", "/openai/load/no-such-model:1?ttl=600&ep=")
     require(reply.status >= 400, "status", f"expected an error, got {reply.status}")
-    require(_PHRASE.encode() in reply.body, "body", f"expected {_PHRASE!r} in it, got {reply.body[:160]!r}")
+    says_no_model(reply)
 
 
 @_load.case("unknown.status", "A model that nobody knows is refused.", needs=())
@@ -218,9 +203,9 @@ def _unknown_status(target: Target) -> Script[None]:
 )
 def _uncached(target: Target) -> Script[None]:
     assert target.uncached is not None
-    reply = yield from ask(target, "GET", f"/openai/load/{quote(str(target.uncached['name']), safe=':')}")
+    reply = yield from ask(target, "GET", f"/openai/load/{in_path(target.uncached['name'])}")
     require(reply.status >= 400, "status", f"expected an error, got {reply.status}")
-    require(_PHRASE.encode() in reply.body, "body", f"expected {_PHRASE!r} in it, got {reply.body[:160]!r}")
+    says_no_model(reply)
 
 
 @_load.case(
@@ -230,7 +215,7 @@ def _uncached(target: Target) -> Script[None]:
     source="the official clients, which follow no redirection",
 )
 def _redirect(target: Target) -> Script[None]:
-    reply = yield from ask(target, "GET", f"/openai/load/{_name(target)}?ttl=600&ep=")
+    reply = yield from ask(target, "GET", f"/openai/load/{in_path(target.model_id)}?ttl=600&ep=")
     require(not 300 <= reply.status < 400, "status", f"expected no redirection, got {reply.status}")
 
 
@@ -248,7 +233,7 @@ def _leaves(target: Target, ttl: float) -> Script[None]:
     yield Sleep(ttl)
     began: Happened = yield Sleep(0.1)
     now = began
-    while (target.listed or target.model) in (yield from _loaded(target)):
+    while target.model_id in (yield from _loaded(target)):
         waited = now.at - began.at < _PATIENCE
         require(waited, "state", f"expected the model to be gone {_PATIENCE:g} s after its time")
         now = yield Sleep(0.2)
@@ -257,7 +242,7 @@ def _leaves(target: Target, ttl: float) -> Script[None]:
 @_unload.case("empty", "An unload is answered with 200 and an empty body.")
 def _unload_empty(target: Target) -> Script[None]:
     yield from _load_it(target)
-    yield from _done(target, f"/openai/unload/{_name(target)}?force=true")
+    yield from _done(target, f"/openai/unload/{in_path(target.model_id)}?force=true")
 
 
 @_unload.case("force", "With force a model leaves the memory at once.")
@@ -274,14 +259,14 @@ def _force(target: Target) -> Script[None]:
 )
 def _gentle(target: Target) -> Script[None]:
     yield from _load_it(target, "?ttl=600")
-    yield from _ok(target, f"/openai/unload/{_name(target)}?force=false")
+    yield from _ok(target, f"/openai/unload/{in_path(target.model_id)}?force=false")
     yield from _is_loaded(target, expected=True)
 
 
 @_unload.case("default", "An unload without a word is one without force.", level="SHOULD")
 def _default(target: Target) -> Script[None]:
     yield from _load_it(target, "?ttl=600")
-    yield from _ok(target, f"/openai/unload/{_name(target)}")
+    yield from _ok(target, f"/openai/unload/{in_path(target.model_id)}")
     yield from _is_loaded(target, expected=True)
 
 
@@ -302,7 +287,9 @@ def _unload_unknown(target: Target) -> Script[None]:
     "word", "A force that is neither true nor false is refused.", level="SHOULD", profiles=("documented",)
 )
 def _unload_word(target: Target) -> Script[None]:
-    error((yield from ask(target, "GET", f"/openai/unload/{_name(target)}?force=perhaps")), 400, 422)
+    error(
+        (yield from ask(target, "GET", f"/openai/unload/{in_path(target.model_id)}?force=perhaps")), 400, 422
+    )
 
 
 @_unload.case("reload", "A model that was unloaded can be used again.")
@@ -381,80 +368,4 @@ def _hung_up(target: Target) -> Script[None]:
     yield from _is_loaded(target, expected=False)
 
 
-@_core.case("loaded", "A load says loaded, or already_loaded.")
-def _core_load(target: Target) -> Script[None]:
-    reply = yield from ask(target, "GET", f"/models/load/{_name(target)}")
-    status(reply, 200)
-    one_of(json_of(reply), "status", ("loaded", "already_loaded"))
-
-
-@_core.case("loaded.again", "A load of a model that is in memory says already_loaded.")
-def _core_again(target: Target) -> Script[None]:
-    yield from ask(target, "GET", f"/models/load/{_name(target)}")
-    reply = yield from ask(target, "GET", f"/models/load/{_name(target)}")
-    status(reply, 200)
-    equal(json_of(reply), "status", "already_loaded")
-
-
-@_core.case("list", "The models in memory are an array of ids.")
-def _core_list(target: Target) -> Script[None]:
-    yield from ask(target, "GET", f"/models/load/{_name(target)}")
-    names = yield from _loaded(target, "/models/loaded")
-    require((target.listed or target.model) in names, "state", f"expected the model among them, got {names}")
-
-
-@_core.case("unloaded", "An unload says unloaded, and the model is gone.")
-def _core_unload(target: Target) -> Script[None]:
-    yield from ask(target, "GET", f"/models/load/{_name(target)}")
-    reply = yield from ask(target, "GET", f"/models/unload/{_name(target)}")
-    status(reply, 200)
-    equal(json_of(reply), "status", "unloaded")
-    names = yield from _loaded(target, "/models/loaded")
-    require(
-        (target.listed or target.model) not in names, "state", f"expected the model to be gone, got {names}"
-    )
-
-
-@_core.case("unloaded.again", "An unload of a model that is not in memory says not_loaded.")
-def _core_unload_again(target: Target) -> Script[None]:
-    yield from ask(target, "GET", f"/models/unload/{_name(target)}")
-    reply = yield from ask(target, "GET", f"/models/unload/{_name(target)}")
-    status(reply, 200)
-    equal(json_of(reply), "status", "not_loaded")
-
-
-@_core.case("encoded", "A name may be percent-encoded, as the clients do.")
-def _core_encoded(target: Target) -> Script[None]:
-    path = f"/models/load/{quote(target.listed or target.model, safe='')}"
-    status((yield from ask(target, "GET", path)), 200)
-
-
-@_core.case("load.unknown", "A model that nobody knows is answered with 404.", needs=())
-def _core_unknown(target: Target) -> Script[None]:
-    error((yield from ask(target, "GET", "/models/load/no-such-model:1")), 404)
-
-
-@_core.case("unload.unknown", "An unload of a model that nobody knows is answered with 404.", needs=())
-def _core_unload_unknown(target: Target) -> Script[None]:
-    error((yield from ask(target, "GET", "/models/unload/no-such-model:1")), 404)
-
-
-@_core.case(
-    "load.uncached", "A model that must be downloaded first is refused with 400.", needs=("uncached",)
-)
-def _core_uncached(target: Target) -> Script[None]:
-    assert target.uncached is not None
-    error(
-        (yield from ask(target, "GET", f"/models/load/{quote(str(target.uncached['name']), safe=':')}")), 400
-    )
-
-
-@_core.case("reload", "A model that was unloaded can be loaded and used again.")
-def _core_reload(target: Target) -> Script[None]:
-    yield from ask(target, "GET", f"/models/unload/{_name(target)}")
-    reply = yield from ask(target, "GET", f"/models/load/{_name(target)}")
-    equal(json_of(reply), "status", "loaded")
-    status((yield from chat(target, max_tokens=1)), 200)
-
-
-CASES = (*_load.cases, *_unload.cases, *_core.cases)
+CASES = (*_load.cases, *_unload.cases)
