@@ -1,9 +1,9 @@
 """Drives a transfer: HTTP on one side, the disk on the other.
 
 Knows: who waits for whom. Bytes go from a connection to the file, are flushed for many at a time, and only
-then told to the machine as flushed; when an address has expired, addresses are asked for again.
-Refuses to know: what is to be done next (`foundry_proto.transfer`), what an answer must be (`ranges.py`), and
-how files are written (`disk.py`).
+then told to the machine as flushed.
+Refuses to know: what is to be done next (`foundry_proto.transfer`), what an answer must be (`ranges.py`),
+where files are when an address has expired (`addresses.py`), and how files are written (`disk.py`).
 
 The loop itself never touches the disk.
 """
@@ -11,7 +11,7 @@ The loop itself never touches the disk.
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
 from threading import Event
@@ -33,9 +33,10 @@ from foundry_proto.transfer import (
     Wait,
     WantedFile,
 )
+from foundry_runtime.download.fetching.addresses import Addresses
 from foundry_runtime.download.fetching.disk import Disk, OpenFile
 from foundry_runtime.download.fetching.ranges import Body, NoRanges, range_of
-from foundry_runtime.download.fetching.remote import Limits, Listing, RemoteFile
+from foundry_runtime.download.fetching.remote import Limits, Listing
 from foundry_runtime.download.http import RequestFailed, shown
 from foundry_runtime.download.sources.api import DownloadFailed, Place
 from foundry_runtime.download.work import Progress, Share
@@ -89,7 +90,7 @@ async def fetch_folder(
     """
     limits = limits or Limits()
     files = await listing()
-    addresses = _Addresses(listing, {file.wanted.path: file for file in files})
+    addresses = Addresses(listing, {file.wanted.path: file for file in files})
     block = min(max(buffer_size or _BLOCK, _BLOCKS[0]), _BLOCKS[1])
     while True:
         wanted = [file.wanted for file in files]
@@ -121,51 +122,6 @@ def _open(folder: Path, files: Sequence[WantedFile], limits: Limits) -> tuple[Di
 
 
 @define(eq=False)
-class _Addresses:
-    """Where files are, and where they are when that has expired."""
-
-    _listing: Listing
-    _files: Mapping[str, RemoteFile]
-    edition: int = field(init=False, default=0)
-    """How often they were asked for again."""
-    _proven: bool = field(init=False, default=False)
-    """Whether one of this edition has worked."""
-    _doubted: bool = field(init=False, default=False)
-    """Whether none of the last edition has: of two in a row they are not too old, but wrong. Of one alone one
-    may be refused before it is known that another has worked."""
-    _asking: anyio.Lock = field(init=False, factory=anyio.Lock)
-
-    def of(self, path: str) -> RemoteFile:
-        return self._files[path]
-
-    def works(self, edition: int) -> None:
-        """An address of an edition has worked."""
-        self._proven = self._proven or edition == self.edition
-
-    async def renew(self, edition: int) -> bool:
-        """Ask for new ones, if these are of the last edition; says whether that is of any use.
-
-        Raises:
-            DownloadFailed: There are none, or other files.
-        """
-        async with self._asking:
-            if edition != self.edition:
-                return True
-            if not self._proven and self._doubted:
-                return False
-            self._doubted = not self._proven
-            files = {file.wanted.path: file for file in await self._listing()}
-            if {path: file.wanted for path, file in files.items()} != {
-                path: file.wanted for path, file in self._files.items()
-            }:
-                raise DownloadFailed("the files have changed at their source in the meantime: ask again")
-            self._files = files
-            self.edition += 1
-            self._proven = False
-            return True
-
-
-@define(eq=False)
 class _Part:
     """A range that is on its way."""
 
@@ -189,7 +145,7 @@ class _Fetcher:
 
     _machine: Transfer
     _disk: Disk
-    _addresses: _Addresses
+    _addresses: Addresses
     _client: httpx.AsyncClient
     _progress: Progress
     _limits: Limits
