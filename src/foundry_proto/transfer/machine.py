@@ -26,9 +26,9 @@ from attrs import define, field
 from foundry_proto.errors import LocalProtocolError
 from foundry_proto.transfer._file import File, Flight, State
 from foundry_proto.transfer.actions import Action, Ended, Fetch, Prepare, Range, SaveRecord, Verify, Wait
+from foundry_proto.transfer.leftovers import Leftover, Leftovers
 from foundry_proto.transfer.plan import Plan
-from foundry_proto.transfer.record import Record, RecordedFile, decode_record, encode_record
-from foundry_proto.transfer.spans import Spans
+from foundry_proto.transfer.record import Record, RecordedFile, encode_record
 
 __all__ = ["Transfer"]
 
@@ -37,9 +37,6 @@ _BATCH: Final = 64
 """The most files that are begun at a time."""
 _VERIFIERS: Final = 2
 """The most files whose hashes are computed at a time."""
-_FIRST_DELAY: Final = 0.5
-"""Seconds to wait after a failure; twice as many after each further one."""
-_MOST_DELAY: Final = 60.0
 
 
 @define(eq=False)
@@ -94,38 +91,28 @@ class Transfer:
     """Why it is being given up."""
 
     def __attrs_post_init__(self) -> None:
-        record = None if self._record is None else decode_record(self._record)
-        # Where there is none, nothing was begun: a file of the right size is as it was put there. If one is
-        # there that cannot be read, any file may be half done.
-        trusting = self._record is None or record is not None
-        record = record or Record()
         self.size = self._plan.size
-        begun = {entry.path: entry for entry in record.begun}
+        leftovers = Leftovers(self._found, self._record)
         for wanted in sorted(self._plan.files, key=lambda one: (one.size, one.path)):
             file = self._files[wanted.path] = File(wanted)
             file.begin_anew()
             self._unfinished += 1
-            if trusting or wanted.sha256 is not None:
-                self._go_on(file, begun.get(wanted.path), record.verified.get(wanted.path))
-            else:
+            leftover = leftovers.of(wanted)
+            if leftover is None:
                 self._waiting.append(file)
+            else:
+                self._go_on(file, leftover)
         self._waiting.reverse()
 
-    def _go_on(self, file: File, entry: RecordedFile | None, verified: str | None) -> None:
-        """Use what an earlier attempt has left of a file, as far as it is certain."""
+    def _go_on(self, file: File, leftover: Leftover) -> None:
+        """Use what an earlier attempt has left of a file."""
         wanted = file.wanted
-        if self._found.get(wanted.path) != wanted.size or (entry is not None and not entry.is_of(wanted)):
-            self._waiting.append(file)
-            return
-        # Nobody has begun a file that no record names: it is as it was put there.
-        spans = ((0, wanted.size),) if entry is None else entry.spans() or ()
-        file.done = Spans(spans)
-        file.todo = file.done.gaps(wanted.size)
+        file.done, file.todo = leftover.done, leftover.done.gaps(wanted.size)
         self._done += file.done.size
-        if entry is not None:
+        if leftover.recorded:
             self._begun[wanted.path] = file
-        if verified is not None and verified == wanted.sha256 and file.todo.size == 0:
-            self._verified[wanted.path] = verified
+        if leftover.verified is not None:
+            self._verified[wanted.path] = leftover.verified
             self._settle_as_whole(file)
         else:
             file.state = State.FETCHING
@@ -336,11 +323,7 @@ class Transfer:
         file.arrived -= lost
         self._arrived -= lost
         file.todo.add(flight.flushed, wanted.stop)
-        if flight.begun >= file.failed_at:
-            file.failures += 1
-            file.failed_at = now
-        delay = min(_FIRST_DELAY * 2 ** (file.failures - 1), _MOST_DELAY) * (0.5 + jitter / 2)
-        file.not_before = max(file.not_before, now + max(delay, again_after))
+        file.fail(flight.begun, now, again_after=again_after, jitter=jitter)
         if final or file.failures >= self._attempts:
             self.cancel(f"{wanted.path}: {reason}")
 
