@@ -2,13 +2,13 @@
 
 Knows: strictness (`"0.5"` is no number, `true` no integer, `40.0` is the integer 40), wire names, the three
 states of a field (absent, null, value), and how to say what was expected.
-Refuses to know: any particular message; classes carry their own names and limits as data.
+Refuses to know: any particular message; classes carry their own names and limits as data. What JSON itself
+allows is decided in `jsontext.py`, and how a word of a URL becomes a plain value in `words.py`.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from types import NoneType
 from typing import Annotated, Any, Final, Literal, TypeVar, get_args, get_origin
 
@@ -22,6 +22,8 @@ from foundry_proto.wire import (
     Between,
     describe,
     field_name,
+    fields_of,
+    folded,
     is_union,
     join_words,
     json_kinds,
@@ -30,18 +32,13 @@ from foundry_proto.wire import (
     wire_of,
 )
 
-__all__ = ["ContentError", "decode", "decode_words", "encode", "structure"]
+__all__ = ["ContentError", "decode", "encode", "structure"]
 
 T = TypeVar("T")
 
 
 def _unexpected(tp: Any, value: object) -> ContentError:
     return ContentError(f"expected {describe(tp)}, got {show(value)}")
-
-
-def _fields(cls: Any) -> tuple[attrs.Attribute[Any], ...]:
-    """A class's fields, their types no longer strings."""
-    return tuple(attrs.fields(attrs.resolve_types(cls, include_extras=True)))
 
 
 _Hook = Callable[[Any, Any], Any]
@@ -214,7 +211,7 @@ def _tagged_hook(classes: list[Any]) -> _Hook:
     """Tell classes apart by the field that is a `Literal` in each of them."""
     tags: dict[str, dict[str, Any]] = {}
     for cls in classes:
-        for field in _fields(cls):
+        for field in fields_of(cls):
             if get_origin(field.type) is Literal:
                 tags.setdefault(field.name, {}).update(dict.fromkeys(get_args(field.type), cls))
     tag, by_value = max(tags.items(), key=lambda item: len(item[1]))
@@ -242,9 +239,9 @@ def _class_hook(cls: Any) -> _Hook:
             may_be_absent(field.type),
             field.default is attrs.NOTHING,
         )
-        for field in _fields(cls)
+        for field in fields_of(cls)
     ]
-    spelling = {_folded(row[0]): row[0] for row in fields}
+    spelling = {folded(row[0]): row[0] for row in fields}
 
     def instance(value: Any, tp: Any) -> Any:
         if type(value) is not dict:
@@ -268,16 +265,11 @@ def _class_hook(cls: Any) -> _Hook:
     return instance
 
 
-def _folded(name: str) -> str:
-    """What is the same in all casings of a name."""
-    return name.lower().replace("_", "")
-
-
 def _respelled(value: Mapping[str, Any], spelling: Mapping[str, str]) -> dict[str, Any]:
     """The object with its keys in the class's own spelling; of several spellings the exact one counts."""
     plain: dict[str, Any] = {}
     for key, item in value.items():
-        name = spelling.get(_folded(key), key)
+        name = spelling.get(folded(key), key)
         if name == key or name not in plain:
             plain[name] = item
     return plain
@@ -287,7 +279,7 @@ def _class_writer(cls: Any) -> Callable[[Any], dict[str, Any]]:
     casings = wire_of(cls).writes
     rows = [
         (field.name, tuple(dict.fromkeys(field_name(field, casing) for casing in casings)))
-        for field in _fields(cls)
+        for field in fields_of(cls)
     ]
 
     def write(instance: Any) -> dict[str, Any]:
@@ -368,34 +360,3 @@ def encode(value: object) -> bytes:
         return dump_json(_converter.unstructure(value))
     except (TypeError, ValueError) as error:
         raise LocalProtocolError(f"encode: expected a value that JSON can carry: {error}") from error
-
-
-def decode_words(cls: type[T], words: Iterable[tuple[str, str]]) -> T:
-    """Read a class from words: a query string's pairs, or a path's parameters.
-
-    `"600"` is the integer 600, `TRUE` is true, an empty word counts as absent, names match in any casing, and
-    of a repeated name the last word counts.
-
-    Raises:
-        ContentError: Naming the parameter, what was expected, and what came.
-    """
-    fields = {_folded(field_name(field, "snake")): field for field in _fields(cls)}
-    casing = wire_of(cls).writes[0]
-    plain: dict[str, object] = {}
-    for name, word in words:
-        field = fields.get(_folded(name))
-        if field is not None and word:
-            plain[field_name(field, casing)] = _from_word(word, json_kinds(field.type))
-    return structure(cls, plain)
-
-
-_NUMBER: Final = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,20})?")
-
-
-def _from_word(word: str, kinds: tuple[type, ...]) -> object:
-    """The JSON value that a word stands for; the word itself where it stands for none (an error follows)."""
-    if bool in kinds and word.lower() in ("true", "false"):
-        return word.lower() == "true"
-    if float in kinds and (number := _NUMBER.fullmatch(word)):
-        return float(word) if number[1] else int(word)
-    return word

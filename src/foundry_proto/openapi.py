@@ -24,7 +24,7 @@ from foundry_proto.messages.service import OpenAPIDocument
 from foundry_proto.operations import Operation, Operations
 from foundry_proto.operations.table import Profile
 from foundry_proto.schema import Schema, Schemas
-from foundry_proto.wire import field_name, may_be_absent, wire_of
+from foundry_proto.wire import field_name, fields_of, may_be_absent, wire_of
 
 __all__ = ["openapi_document", "statuses"]
 
@@ -126,7 +126,7 @@ def _parameters(operation: _Row, schemas: Schemas) -> list[Schema]:
     in_path = [part[1:-1] for part in operation.path.split("/") if part.startswith("{")]
     casing = wire_of(operation.query).writes[0]
     found = []
-    for one in attrs.fields(attrs.resolve_types(operation.query, include_extras=True)):
+    for one in fields_of(operation.query):
         name = field_name(one, casing)
         schema = schemas.of(one.type, "read")
         if name in in_path:

@@ -20,7 +20,16 @@ import attrs
 
 from foundry_proto.errors import LocalProtocolError
 from foundry_proto.sentinels import ABSENT
-from foundry_proto.wire import Between, Items, field_name, is_union, may_be_absent, members, wire_of
+from foundry_proto.wire import (
+    Between,
+    Items,
+    field_name,
+    fields_of,
+    is_union,
+    may_be_absent,
+    members,
+    wire_of,
+)
 
 __all__ = ["Direction", "Schema", "Schemas"]
 
@@ -111,10 +120,9 @@ _WRITTEN: Final[Direction] = "written"
 def _rows(cls: Any, direction: Direction) -> Iterator[tuple[str, Any, bool]]:
     """A class's keys as they stand in JSON, each with its type and whether it is always there."""
     casings = wire_of(cls).writes
-    fields = attrs.fields(attrs.resolve_types(cls, include_extras=True))
     found: dict[str, tuple[str, Any, bool]] = {}
     for casing in casings if direction == "written" else casings[:1]:
-        for one in fields:
+        for one in fields_of(cls):
             always = one.default is attrs.NOTHING or (direction == "written" and one.default is not ABSENT)
             name = field_name(one, casing)
             found.setdefault(name, (name, one.type, always and not may_be_absent(one.type)))
@@ -136,8 +144,7 @@ def _classes(tp: Any) -> dict[type, None]:
             if one in found:
                 continue
             found[one] = None
-            fields = attrs.fields(attrs.resolve_types(one, include_extras=True))
-            waiting += [field.type for field in reversed(fields)]
+            waiting += [field.type for field in reversed(fields_of(one))]
         else:
             inner = get_args(one)
             waiting += inner[:1] if get_origin(one) is Annotated else reversed(inner)

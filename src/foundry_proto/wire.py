@@ -28,6 +28,8 @@ __all__ = [
     "Wire",
     "describe",
     "field_name",
+    "fields_of",
+    "folded",
     "is_union",
     "join_words",
     "json_kinds",
@@ -88,6 +90,16 @@ def wire_of(cls: type) -> Wire:
 def field_name(field: attrs.Attribute[Any], casing: Casing) -> str:
     """Give a field's key in one casing, or the name that it sets for itself."""
     return str(field.metadata.get("wire") or wire_name(field.name, casing))
+
+
+def fields_of(cls: Any) -> tuple[attrs.Attribute[Any], ...]:
+    """A class's fields, their types no longer strings."""
+    return tuple(attrs.fields(attrs.resolve_types(cls, include_extras=True)))
+
+
+def folded(name: str) -> str:
+    """What is the same in all casings of a name."""
+    return name.lower().replace("_", "")
 
 
 def is_union(tp: Any) -> bool:

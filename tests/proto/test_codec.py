@@ -13,10 +13,11 @@ from attrs import field, frozen
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foundry_proto.codec import ContentError, decode, decode_words, encode, structure
+from foundry_proto.codec import ContentError, decode, encode, structure
 from foundry_proto.errors import LocalProtocolError
 from foundry_proto.sentinels import ABSENT, Absent, Maybe
 from foundry_proto.wire import Between, Items, Wire
+from foundry_proto.words import decode_words
 from tests.support.strategies import values_of
 
 _SHAPE = Wire(noun="a shape", nouns="shapes")

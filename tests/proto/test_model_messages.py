@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from foundry_proto.codec import ContentError, decode, decode_words, encode
+from foundry_proto.codec import ContentError, decode, encode
 from foundry_proto.messages.models import (
     LoadWords,
     ModelInfo,
@@ -20,6 +20,7 @@ from foundry_proto.messages.models import (
 )
 from foundry_proto.messages.service import CoreStatus, DeviceWords, ServiceStatus
 from foundry_proto.sentinels import ABSENT
+from foundry_proto.words import decode_words
 
 MODEL = ModelInfo(
     name="model-1-generic-cpu:2",

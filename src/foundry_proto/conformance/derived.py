@@ -23,7 +23,7 @@ from foundry_proto.conformance.target import Target
 from foundry_proto.messages.errors import CompatibleErrorBody, ErrorBody
 from foundry_proto.operations import Operation, Operations
 from foundry_proto.streams import PROGRESS
-from foundry_proto.wire import Between, describe, field_name, json_kinds, members, wire_of
+from foundry_proto.wire import Between, describe, field_name, fields_of, json_kinds, members, wire_of
 
 __all__ = ["derive"]
 
@@ -231,7 +231,7 @@ def _add_bodies(section: Section, operation: _Op, sample: _Sample) -> None:
         return
     # A refusal needs no model that could do it.
     more = {"needs": tuple(need for need in sample.needs if need != "embedder"), "order": "any"}
-    for field in _fields(operation.request):
+    for field in fields_of(operation.request):
         key = field_name(field, wire_of(operation.request).writes[0])
         more["profiles"] = _profiles_of(key, section.profiles)
         wrong = list(_wrong_values(field.type))
@@ -291,14 +291,8 @@ def _profiles_of(key: str, profiles: tuple[ProfileName, ...]) -> tuple[ProfileNa
     return tuple(name for name in profiles if name in known) or ("extra",)
 
 
-def _fields(cls: type[Any]) -> tuple[attrs.Attribute[Any], ...]:
-    """A class's fields, their types as types."""
-    resolved: type[Any] = attrs.resolve_types(cls)
-    return tuple(attrs.fields(resolved))
-
-
 def _add_words(section: Section, operation: _Op, sample: _Sample) -> None:
-    for field in _fields(operation.query):
+    for field in fields_of(operation.query):
         key = field_name(field, wire_of(operation.query).writes[0])
         in_path = f"{{{key}}}" in operation.path
         if not in_path and _takes_some_words(field.type):

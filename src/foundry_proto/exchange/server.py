@@ -24,7 +24,7 @@ from urllib.parse import parse_qsl
 from attrs import define, evolve, field, frozen
 
 from foundry_proto._headers import check_headers
-from foundry_proto.codec import ContentError, decode, decode_words, encode
+from foundry_proto.codec import ContentError, decode, encode
 from foundry_proto.errors import LocalProtocolError
 from foundry_proto.events import (
     Failure,
@@ -44,6 +44,7 @@ from foundry_proto.operations import Match, Operation, Operations
 from foundry_proto.operations.table import JSON
 from foundry_proto.streams import StreamWriter
 from foundry_proto.upgrade import check_websocket, websocket_headers
+from foundry_proto.words import decode_words
 
 __all__ = ["MAX_QUERY_WORDS", "Answer", "Data", "End", "Piece", "ServerExchange", "Start"]
 
