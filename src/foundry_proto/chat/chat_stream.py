@@ -13,7 +13,7 @@ Source: the REST reference page, "Response body"; the order of a stream's chunks
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from json.encoder import encode_basestring
 from typing import Final, Literal, Protocol, assert_never
 
@@ -22,8 +22,8 @@ from attrs import define, field, frozen
 from foundry_proto.chat.calls import Call
 from foundry_proto.chat.reading import ChoiceReader, Reading
 from foundry_proto.chat.splitter import Content, Part, Reasoning
+from foundry_proto.chat.tally import Tally
 from foundry_proto.codec import encode
-from foundry_proto.errors import LocalProtocolError
 from foundry_proto.events import Response, StreamEnd, StreamItem
 from foundry_proto.exchange import Answer
 from foundry_proto.messages.chat import ChatCompletionRequest, StreamOptions
@@ -34,14 +34,11 @@ from foundry_proto.messages.completions import (
     Choice,
     ChoiceLogprobs,
     ChunkChoice,
-    CompletionTokensDetails,
     Delta,
     FinishReason,
     FunctionCallDelta,
-    PromptTokensDetails,
     TokenLogprob,
     ToolCallDelta,
-    Usage,
 )
 from foundry_proto.messages.tools import FunctionCall, ToolCall
 from foundry_proto.sentinels import ABSENT
@@ -59,31 +56,6 @@ class Identity:
     """Seconds since 1970."""
     model: str
     """As the request named it."""
-
-
-@define
-class _Counts:
-    """Usage so far, over all choices; the prompt counts once."""
-
-    prompt: int = 0
-    cached: int | None = None
-    completion: int = 0
-    reasoning: int = 0
-
-    def add(self, prompt: int, completion: int, cached: int, reasoning: int) -> None:
-        self.prompt = prompt
-        self.cached = cached if self.cached is None else min(cached, self.cached)
-        self.completion += completion
-        self.reasoning += reasoning
-
-    def usage(self) -> Usage:
-        return Usage(
-            prompt_tokens=self.prompt,
-            completion_tokens=self.completion,
-            total_tokens=self.prompt + self.completion,
-            prompt_tokens_details=PromptTokensDetails(cached_tokens=self.cached or 0),
-            completion_tokens_details=CompletionTokensDetails(reasoning_tokens=self.reasoning),
-        )
 
 
 class ChatAnswer(Protocol):
@@ -208,8 +180,11 @@ class StreamedAnswer:
     _include_usage: bool = field(kw_only=True, default=False)
     _plain: bool = field(init=False)
     _begun: dict[int, _StreamedChoice] = field(init=False, factory=dict)
-    _finished: set[int] = field(init=False, factory=set)
-    _counts: _Counts = field(init=False, factory=_Counts)
+    _tally: Tally = field(init=False)
+
+    @_tally.default
+    def _no_choice_yet(self) -> Tally:
+        return Tally(self._choices, self._choices)
 
     @_plain.default
     def _is_plain(self) -> bool:
@@ -219,7 +194,7 @@ class StreamedAnswer:
         self, index: int, text: str, *, tokens: int = 0, logprobs: Sequence[TokenLogprob] = ()
     ) -> Sequence[Answer]:
         """Add text to a choice: its role chunk, if it is the first, and what is certain of it."""
-        _check_choice(index, self._choices, self._finished)
+        self._tally.check(index)
         if self._plain and not logprobs and index in self._begun:  # the common case, quick
             return (StreamItem(value=self._begun[index].encode(text)),) if text else ()
         if not text and not logprobs:
@@ -237,7 +212,7 @@ class StreamedAnswer:
         cached_tokens: int = 0,
     ) -> Sequence[Answer]:
         """End a choice; with the last one come the usage and the end of the stream."""
-        _check_choice(index, self._choices, self._finished)
+        self._tally.check(index)
         begun, choice = self._begin(index)
         reader = choice.reader
         events = [*begun, *self._items(index, choice, reader.finish())]
@@ -245,9 +220,14 @@ class StreamedAnswer:
             chunk = _chunk(self._identity, index, Delta(content=""), logprobs=left)
             events.append(StreamItem(value=chunk))
         events.append(StreamItem(value=_chunk(self._identity, index, Delta(), reader.reason(reason))))
-        self._finished.add(index)
-        self._counts.add(prompt_tokens, completion_tokens, cached_tokens, reader.reasoning_tokens)
-        if len(self._finished) < self._choices:
+        self._tally.finish(
+            index,
+            prompt=prompt_tokens,
+            completion=completion_tokens,
+            cached=cached_tokens,
+            reasoning=reader.reasoning_tokens,
+        )
+        if not self._tally.whole:
             return events
         if self._include_usage:
             usage = ChatCompletionChunk(
@@ -255,7 +235,7 @@ class StreamedAnswer:
                 created=self._identity.created,
                 model=self._identity.model,
                 choices=(),
-                usage=self._counts.usage(),
+                usage=self._tally.usage(),
             )
             events.append(StreamItem(value=usage))
         return (*events, StreamEnd())
@@ -332,14 +312,17 @@ class WholeAnswer:
     _choices: int
     _reading: Reading = field(kw_only=True, factory=Reading)
     _begun: dict[int, _WholeChoice] = field(init=False, factory=dict)
-    _finished: set[int] = field(init=False, factory=set)
-    _counts: _Counts = field(init=False, factory=_Counts)
+    _tally: Tally = field(init=False)
+
+    @_tally.default
+    def _no_choice_yet(self) -> Tally:
+        return Tally(self._choices, self._choices)
 
     def text(
         self, index: int, text: str, *, tokens: int = 0, logprobs: Sequence[TokenLogprob] = ()
     ) -> Sequence[Answer]:
         """Keep text of a choice."""
-        _check_choice(index, self._choices, self._finished)
+        self._tally.check(index)
         choice = self._choice(index)
         choice.parts += choice.reader.text(text, tokens, logprobs)
         return ()
@@ -354,13 +337,18 @@ class WholeAnswer:
         cached_tokens: int = 0,
     ) -> Sequence[Answer]:
         """End a choice; with the last one comes the reply."""
-        _check_choice(index, self._choices, self._finished)
+        self._tally.check(index)
         choice = self._choice(index)
         choice.parts += choice.reader.finish()
         choice.reason = choice.reader.reason(reason)
-        self._finished.add(index)
-        self._counts.add(prompt_tokens, completion_tokens, cached_tokens, choice.reader.reasoning_tokens)
-        if len(self._finished) < self._choices:
+        self._tally.finish(
+            index,
+            prompt=prompt_tokens,
+            completion=completion_tokens,
+            cached=cached_tokens,
+            reasoning=choice.reader.reasoning_tokens,
+        )
+        if not self._tally.whole:
             return ()
         completion = ChatCompletion(
             id=self._identity.id,
@@ -375,7 +363,7 @@ class WholeAnswer:
                 )
                 for number, choice in sorted(self._begun.items())
             ),
-            usage=self._counts.usage(),
+            usage=self._tally.usage(),
         )
         return (Response(value=completion),)
 
@@ -384,10 +372,3 @@ class WholeAnswer:
         if known is None:
             known = self._begun[index] = _WholeChoice(self._reading.begin())
         return known
-
-
-def _check_choice(index: int, choices: int, finished: Collection[int]) -> None:
-    if not 0 <= index < choices:
-        raise LocalProtocolError(f"choice: expected an index from 0 to {choices - 1}, got {index}")
-    if index in finished:
-        raise LocalProtocolError(f"choice {index} has finished")

@@ -16,9 +16,9 @@ from typing import Literal
 
 from attrs import define, field, frozen
 
-from foundry_proto.errors import LocalProtocolError
+from foundry_proto.chat.tally import Tally
 from foundry_proto.jsontext import ContentError
-from foundry_proto.messages.completions import PromptTokensDetails, TokenLogprob, Usage
+from foundry_proto.messages.completions import TokenLogprob
 from foundry_proto.messages.inputs import each_of
 from foundry_proto.messages.text_completions import MAX_CHOICES, TextCompletionRequest, TextLogprobs
 from foundry_proto.sentinels import Absent, Maybe
@@ -70,30 +70,6 @@ def shape_of(request: TextCompletionRequest) -> TextShape:
         # Choice: how likely a prompt's own tokens are is not computed: most graphs give the last one's alone.
         raise ContentError(f"expected none beside echo, got {logprobs}", ("logprobs",))
     return TextShape(prompts=prompts, given=given, generated=generated, logprobs=logprobs)
-
-
-@define
-class _Counts:
-    """Usage so far; each prompt counts once, however many texts it has."""
-
-    prompts: dict[int, int] = field(factory=dict)
-    cached: dict[int, int] = field(factory=dict)
-    completion: int = 0
-
-    def add(self, prompt: int, prompt_tokens: int, completion_tokens: int, cached_tokens: int) -> None:
-        self.prompts[prompt] = prompt_tokens
-        # What one text's prompt has left serves the next one's: only the first was spared something before.
-        self.cached[prompt] = min(cached_tokens, self.cached.get(prompt, cached_tokens))
-        self.completion += completion_tokens
-
-    def usage(self) -> Usage:
-        prompt = sum(self.prompts.values())
-        return Usage(
-            prompt_tokens=prompt,
-            completion_tokens=self.completion,
-            total_tokens=prompt + self.completion,
-            prompt_tokens_details=PromptTokensDetails(cached_tokens=sum(self.cached.values())),
-        )
 
 
 @define
@@ -161,19 +137,20 @@ def _name(token: str, data: Maybe[tuple[int, ...]]) -> str:
 
 @define
 class TextChoices:
-    """All texts that are generated, and which are whole."""
+    """All texts that are generated."""
 
     shape: TextShape
     echoes: Sequence[str]
     """For each prompt what stands before its texts."""
-    finished: int = 0
-    counts: _Counts = field(factory=_Counts)
     all: list[TextGrowth] = field(init=False)
+    tally: Tally = field(init=False)
+    """Which of them have ended, and what they cost."""
 
     def __attrs_post_init__(self) -> None:
         self.all = [
             TextGrowth(self.shape, [echo]) for echo in self.echoes for _ in range(self.shape.generated)
         ]
+        self.tally = Tally(len(self.all), self.shape.generated)
 
     def running(self, index: int) -> TextGrowth:
         """Give a choice that has not ended.
@@ -181,10 +158,7 @@ class TextChoices:
         Raises:
             LocalProtocolError: There is none of that index.
         """
-        if not 0 <= index < len(self.all):
-            raise LocalProtocolError(f"choice: expected an index from 0 to {len(self.all) - 1}, got {index}")
-        if self.all[index].reason is not None:
-            raise LocalProtocolError(f"choice {index} has finished")
+        self.tally.check(index)
         return self.all[index]
 
     def finish(self, index: int, reason: TextReason, prompt: int, completion: int, cached: int) -> None:
@@ -193,14 +167,8 @@ class TextChoices:
         Raises:
             LocalProtocolError: It has ended, or there is none of that index.
         """
-        self.running(index).reason = reason
-        self.finished += 1
-        self.counts.add(index // self.shape.generated, prompt, completion, cached)
-
-    @property
-    def whole(self) -> bool:
-        """Whether all of them have ended."""
-        return self.finished == len(self.all)
+        self.tally.finish(index, prompt=prompt, completion=completion, cached=cached)
+        self.all[index].reason = reason
 
     def echo(self, index: int) -> str:
         """The prompt that stands before a choice's text; empty where none is wanted."""

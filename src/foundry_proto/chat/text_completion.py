@@ -133,10 +133,10 @@ class StreamedText:
         self._choices.finish(index, reason, prompt_tokens, completion_tokens, cached_tokens)
         last = self._event(TextChoice(text="", index=index, finish_reason=reason))
         events: list[Answer] = [*self._begin(index), StreamItem(value=last)]
-        if not self._choices.whole:
+        if not self._choices.tally.whole:
             return events
         if self._include_usage:
-            usage = self._choices.counts.usage()
+            usage = self._choices.tally.usage()
             events.append(StreamItem(value=evolve(self._event(), usage=usage)))
         return (*events, StreamEnd())
 
@@ -186,7 +186,7 @@ class WholeText:
     ) -> Sequence[Answer]:
         """End a choice; with the last one comes the reply."""
         self._choices.finish(index, reason, prompt_tokens, completion_tokens, cached_tokens)
-        if not self._choices.whole:
+        if not self._choices.tally.whole:
             return ()
         completion = TextCompletion(
             id=self._identity.id,
@@ -201,6 +201,6 @@ class WholeText:
                 )
                 for number, choice in enumerate(self._choices.given())
             ),
-            usage=self._choices.counts.usage(),
+            usage=self._choices.tally.usage(),
         )
         return (Response(value=completion),)

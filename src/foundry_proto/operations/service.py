@@ -8,6 +8,8 @@ from __future__ import annotations
 from types import NoneType
 from typing import Final
 
+from attrs import evolve
+
 from foundry_proto.messages.service import (
     CacheLocation,
     CoreStatus,
@@ -160,20 +162,8 @@ HEALTH_LIVE: Final[Operation[None, Health, None]] = Operation(
     heading="this project's own",
 )
 
-HEALTH_READY: Final[Operation[None, Health, None]] = Operation(
-    name="health_ready",
-    methods=("GET",),
-    path="/health/ready",
-    summary="Says the same as `/health`.",
-    request=NoneType,
-    response=Health,
-    item=NoneType,
-    safe=True,
-    public=True,
-    errors="compatible",
-    failures=(503,),
-    profile="extra",
-    heading="this project's own",
+HEALTH_READY: Final[Operation[None, Health, None]] = evolve(
+    HEALTH, name="health_ready", path="/health/ready", summary="Says the same as `/health`."
 )
 
 METRICS: Final[Operation[None, str, None]] = Operation(
