@@ -3,22 +3,23 @@
 Knows: in which order that can fail, and that a model either generates text or gives vectors.
 Refuses to know: what a request wants of its model.
 
-    try:
-        async with model_for(services, body.model) as model:
+    @sends_refusals
+    async def count_tokens(services, request, send):
+        async with model_for(services, request.value.model) as model:
             ...
-    except Refusal as refusal:
-        await send(refusal.failure)
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import wraps
+from typing import Any, TypeAlias, TypeVar
 
 import anyio.to_thread
 from attrs import evolve
 
-from foundry_proto.events import Failure, Response, StreamItem
+from foundry_proto.events import Failure, Request, Response, StreamItem
 from foundry_proto.exchange import Answer
 from foundry_proto.jsontext import ContentError
 from foundry_proto.providers import requested_provider
@@ -31,7 +32,11 @@ from foundry_serve.failures import load_failure, model_elsewhere, no_such_model,
 from foundry_serve.observing import note
 from foundry_serve.services import Services
 
-__all__ = ["Refusal", "encoder_for", "model_for", "noting_provider", "refusing"]
+__all__ = ["Refusal", "encoder_for", "model_for", "noting_provider", "refusing", "sends_refusals"]
+
+RequestT = TypeVar("RequestT")
+
+_Handles: TypeAlias = Callable[[Services, Request[RequestT], Send], Coroutine[Any, Any, None]]
 
 
 class Refusal(Exception):
@@ -44,6 +49,19 @@ class Refusal(Exception):
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure.message)
         self.failure = failure
+
+
+def sends_refusals(handler: _Handles[RequestT]) -> _Handles[RequestT]:
+    """Make a handler whose `Refusal` is sent as its answer."""
+
+    @wraps(handler)
+    async def handle(services: Services, request: Request[RequestT], send: Send) -> None:
+        try:
+            await handler(services, request, send)
+        except Refusal as refusal:
+            await send(refusal.failure)
+
+    return handle
 
 
 @contextmanager

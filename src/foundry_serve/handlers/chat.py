@@ -32,20 +32,17 @@ from foundry_serve.generation import (
     stops_of,
 )
 from foundry_serve.handlers.external import relayed
-from foundry_serve.leasing import Refusal, model_for, noting_provider, refusing
+from foundry_serve.leasing import Refusal, model_for, noting_provider, refusing, sends_refusals
 from foundry_serve.services import Services
 
 __all__ = ["chat_completions", "chat_prompt"]
 
 
+@sends_refusals
 async def chat_completions(services: Services, request: Request[ChatCompletionRequest], send: Send) -> None:
     """Answer a chat, streamed or whole."""
-    if await relayed(services, request, send):
-        return
-    try:
+    if not await relayed(services, request, send):
         await _chat(services, request.value, send)
-    except Refusal as refusal:
-        await send(refusal.failure)
 
 
 async def _chat(services: Services, body: ChatCompletionRequest, send: Send) -> None:

@@ -34,7 +34,7 @@ from foundry_serve.generation import (
     stops_of,
 )
 from foundry_serve.handlers.external import relayed
-from foundry_serve.leasing import Refusal, model_for, noting_provider, refusing
+from foundry_serve.leasing import model_for, noting_provider, refusing, sends_refusals
 from foundry_serve.services import Services
 
 __all__ = ["completions"]
@@ -43,14 +43,11 @@ _MAX_TOKENS: Final = 16
 """How many tokens are generated when the request does not say: OpenAI's own number."""
 
 
+@sends_refusals
 async def completions(services: Services, request: Request[TextCompletionRequest], send: Send) -> None:
     """Answer with what comes behind each prompt, streamed or whole."""
-    if await relayed(services, request, send):
-        return
-    try:
+    if not await relayed(services, request, send):
         await _complete(services, request.value, send)
-    except Refusal as refusal:
-        await send(refusal.failure)
 
 
 async def _complete(services: Services, body: TextCompletionRequest, send: Send) -> None:

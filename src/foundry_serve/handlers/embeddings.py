@@ -21,23 +21,18 @@ from foundry_runtime.engine.admission import check_ids
 from foundry_runtime.engine.api import EmbeddingFailed, EngineLost, Refused
 from foundry_runtime.models.pool import LoadedEncoder
 from foundry_serve.handlers.external import relayed
-from foundry_serve.leasing import Refusal, encoder_for
+from foundry_serve.leasing import Refusal, encoder_for, sends_refusals
 from foundry_serve.observing import note
 from foundry_serve.services import Services
 
 __all__ = ["embeddings"]
 
 
+@sends_refusals
 async def embeddings(services: Services, request: Request[EmbeddingRequest], send: Send) -> None:
     """Answer with a vector for each input."""
-    if await relayed(services, request, send):
-        return
-    try:
-        reply = await _embed(services, request.value)
-    except Refusal as refusal:
-        await send(refusal.failure)
-    else:
-        await send(Response(value=reply))
+    if not await relayed(services, request, send):
+        await send(Response(value=await _embed(services, request.value)))
 
 
 async def _embed(services: Services, body: EmbeddingRequest) -> bytes:

@@ -13,19 +13,16 @@ from foundry_proto.messages.chat import ChatCompletionRequest
 from foundry_proto.messages.models import TokenCount
 from foundry_runtime.application import Send
 from foundry_serve.handlers.chat import chat_prompt
-from foundry_serve.leasing import Refusal, model_for
+from foundry_serve.leasing import model_for, sends_refusals
 from foundry_serve.services import Services
 
 __all__ = ["count_tokens"]
 
 
+@sends_refusals
 async def count_tokens(services: Services, request: Request[ChatCompletionRequest], send: Send) -> None:
     """Count the tokens that the model would read."""
     body = request.value
-    try:
-        async with model_for(services, body.model, ttl=body.ttl or None, ep=body.ep) as model:
-            prompt = await chat_prompt(services, model, body)
-    except Refusal as refusal:
-        await send(refusal.failure)
-    else:
-        await send(Response(value=TokenCount(token_count=len(prompt.ids))))
+    async with model_for(services, body.model, ttl=body.ttl or None, ep=body.ep) as model:
+        prompt = await chat_prompt(services, model, body)
+    await send(Response(value=TokenCount(token_count=len(prompt.ids))))
