@@ -24,9 +24,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, cast
 
-from attrs import define, evolve
+from attrs import define, evolve, field
 
-from foundry_proto.chat.assemble import ChatAssembler
 from foundry_proto.connection import ClientConnection
 from foundry_proto.events import Headers, StreamEnd
 from foundry_proto.exchange import ClientAnswer
@@ -41,6 +40,8 @@ from foundry_runtime.calling import (
     KEEP_IDLE,
     RETRIES,
     Attempts,
+    Call,
+    Chunks,
     Items,
     Whom,
     value_of,
@@ -70,33 +71,20 @@ def _named_failures() -> Iterator[None]:
 
 
 @define(eq=False)
-class _Call:
-    """A connection with a call under way: the only two functions that touch both."""
+class _Call(Call):
+    """A call on a socket: the only two functions that touch both."""
 
-    sock: socket.socket
-    connection: ClientConnection
-    idle_since: float = 0.0
-    heard: bool = False
-    """Whether a byte of the answer has come."""
-    first: ClientAnswer | None = None
-    """The answer's first event, where it was waited for already."""
+    sock: socket.socket = field(kw_only=True)
 
     def send(self, data: bytes) -> None:
         with _named_failures():
             self.sock.sendall(data)
 
     def next_event(self) -> ClientAnswer:
-        first, self.first = self.first, None
-        if first is not None:
-            return first
-        while (event := self.connection.next_event()) is NEED_DATA:
+        while (event := self.known_event()) is NEED_DATA:
             with _named_failures():
                 data = self.sock.recv(65536)
-            if data:
-                self.heard = True
-                self.connection.receive_data(data)
-            else:
-                self.connection.receive_eof()
+            self.received(data)
         return event
 
     def is_stale(self) -> bool:
@@ -110,16 +98,16 @@ class _Call:
 class BlockingStream(Generic[ItemT]):
     """The items of a streamed answer, in order; an iterator."""
 
-    def __init__(self, call: _Call) -> None:
-        self._call = call
-        self._items = Items()
+    def __init__(self, next_event: Callable[[], ClientAnswer], items: Items) -> None:
+        self._next_event = next_event
+        self._items = items
 
     def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> ItemT:
         """Wait for the next item; raises as `Stream` does."""
-        item = StreamEnd() if self._items.over else self._items.take(self._call.next_event())
+        item = StreamEnd() if self._items.over else self._items.take(self._next_event())
         if isinstance(item, StreamEnd):
             raise StopIteration
         return cast("ItemT", item)  # what the row says, as the codec made it
@@ -128,24 +116,14 @@ class BlockingStream(Generic[ItemT]):
 class BlockingChatStream(BlockingStream[ChatCompletionChunk]):
     """The chunks of a chat completion, and what they add up to."""
 
-    def __init__(self, call: _Call) -> None:
-        super().__init__(call)
-        self._assembler = ChatAssembler()
-
-    def __next__(self) -> ChatCompletionChunk:
-        """Wait for the next chunk; raises as `Stream` does."""
-        chunk = super().__next__()
-        self._assembler.add(chunk)
-        return chunk
+    def __init__(self, next_event: Callable[[], ClientAnswer], chunks: Chunks) -> None:
+        super().__init__(next_event, chunks)
+        self._chunks = chunks
 
     @property
     def completion(self) -> ChatCompletion:
-        """The completion so far; of a stream that was cut, the finish reason is null.
-
-        Raises:
-            LocalProtocolError: No chunk has come.
-        """
-        return self._assembler.completion()
+        """The completion so far; see `ChatStream.completion`."""
+        return self._chunks.completion()
 
 
 class BlockingClient:
@@ -213,13 +191,13 @@ class BlockingClient:
     ) -> Iterator[BlockingStream[ItemT]]:
         """Call an operation that answers item by item; see `Client.stream`."""
         with self._calling(operation, value, params, query) as call:
-            yield BlockingStream(call)
+            yield BlockingStream(call.next_event, Items())
 
     @contextmanager
     def chat(self, request: ChatCompletionRequest) -> Iterator[BlockingChatStream]:
         """Have a conversation answered chunk by chunk; see `Client.chat`."""
         with self._calling(CHAT_COMPLETIONS, evolve(request, stream=True), None, None) as call:
-            yield BlockingChatStream(call)
+            yield BlockingChatStream(call.next_event, Chunks())
 
     @contextmanager
     def _calling(
@@ -253,14 +231,10 @@ class BlockingClient:
             call = kept
             try:
                 call = call or self._open()
-                call.heard = False
-                data = call.connection.call(
-                    operation, value, params=params, query=query, headers=self._whom.headers
-                )
-                call.send(data)
+                call.send(call.begin(operation, value, params, query, self._whom.headers))
                 sent = True
                 if operation.safe:
-                    call.first = call.next_event()
+                    call.put_back(call.next_event())
                 return call  # noqa: TRY300
             except BaseException as error:
                 heard = False
@@ -291,7 +265,7 @@ class BlockingClient:
     def _open(self) -> _Call:
         sock = self._connect()
         sock.settimeout(self._timeout)
-        return _Call(sock, ClientConnection(self._whom.authority))
+        return _Call(ClientConnection(self._whom.authority), sock=sock)
 
     def _connect_to_server(self) -> socket.socket:
         """Connect.

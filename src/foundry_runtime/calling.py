@@ -1,7 +1,7 @@
 """What both clients know, on an event loop and without: whom to call, and when to try again.
 
-Knows: what a base URL says, the headers of every call, which failures of a connection may be tried again, and
-how an answer's events are handed out.
+Knows: what a base URL says, the headers of every call, what has been heard of an answer, which failures of a
+connection may be tried again, and how an answer's events are handed out.
 Refuses to know: sockets, event loops, clocks.
 
 When to try again follows RFC 9110, section 9.2.2: what changes nothing (a row that is `safe`) may be sent
@@ -11,17 +11,23 @@ twice; anything else only when it cannot have been acted upon, since its last by
 from __future__ import annotations
 
 import ssl
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from attrs import define, frozen
+from attrs import define, field, frozen
 
+from foundry_proto.chat.assemble import ChatAssembler
+from foundry_proto.connection import ClientConnection
 from foundry_proto.errors import RemoteProtocolError
 from foundry_proto.events import Failure, Headers, Response, StreamEnd, StreamItem
 from foundry_proto.exchange import ClientAnswer
+from foundry_proto.messages.completions import ChatCompletion
+from foundry_proto.operations import Operation
+from foundry_proto.sentinels import NeedData
 
-__all__ = ["Attempts", "Items", "ServerFailure", "Whom", "value_of"]
+__all__ = ["Attempts", "Call", "Chunks", "Items", "ServerFailure", "Whom", "value_of"]
 
 DEFAULT_URL: Final = "http://127.0.0.1:5272"
 
@@ -131,6 +137,47 @@ class Attempts:
         return None
 
 
+@define(eq=False)
+class Call:
+    """A connection with a call under way; each client adds what carries its bytes."""
+
+    connection: ClientConnection
+    idle_since: float = 0.0
+    """When it last ended, in seconds on the client's clock."""
+    heard: bool = False
+    """Whether a byte of the answer has come."""
+    _first: ClientAnswer | None = field(init=False, default=None)
+
+    def begin(
+        self,
+        operation: Operation[Any, Any, Any],
+        value: object,
+        params: Mapping[str, str] | None,
+        query: Mapping[str, str] | None,
+        headers: Headers,
+    ) -> bytes:
+        """Begin another call; returns what to send."""
+        self.heard = False
+        return self.connection.call(operation, value, params=params, query=query, headers=headers)
+
+    def received(self, data: bytes) -> None:
+        """Take what came of the answer; no byte at all is the end of the connection."""
+        if data:
+            self.heard = True
+            self.connection.receive_data(data)
+        else:
+            self.connection.receive_eof()
+
+    def known_event(self) -> ClientAnswer | NeedData:
+        """Give the answer's next event; `NEED_DATA` if it has not come yet."""
+        first, self._first = self._first, None
+        return self.connection.next_event() if first is None else first
+
+    def put_back(self, event: ClientAnswer) -> None:
+        """Give an event once more that was waited for early, to see that the call has arrived."""
+        self._first = event
+
+
 def value_of(event: ClientAnswer) -> Any:
     """The value of a whole answer.
 
@@ -171,3 +218,25 @@ class Items:
                 raise RemoteProtocolError("expected a streamed answer, got a whole one")
             case StreamEnd():
                 return event
+
+
+@define
+class Chunks(Items):
+    """What a streamed chat hands out, and what its chunks add up to."""
+
+    _assembler: ChatAssembler = field(init=False, factory=ChatAssembler)
+
+    def take(self, event: ClientAnswer) -> Any:
+        """Give an event's chunk; as `Items` does."""
+        item = super().take(event)
+        if not self.over:
+            self._assembler.add(item)
+        return item
+
+    def completion(self) -> ChatCompletion:
+        """The completion so far; of a stream that was cut, the finish reason is null.
+
+        Raises:
+            LocalProtocolError: No chunk has come.
+        """
+        return self._assembler.completion()

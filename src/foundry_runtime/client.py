@@ -23,9 +23,8 @@ from typing import Any, Generic, Self, TypeVar, cast
 
 import anyio
 import anyio.lowlevel
-from attrs import define, evolve
+from attrs import define, evolve, field
 
-from foundry_proto.chat.assemble import ChatAssembler
 from foundry_proto.connection import ClientConnection
 from foundry_proto.events import Headers, StreamEnd
 from foundry_proto.exchange import ClientAnswer
@@ -40,6 +39,8 @@ from foundry_runtime.calling import (
     KEEP_IDLE,
     RETRIES,
     Attempts,
+    Call,
+    Chunks,
     Items,
     ServerFailure,
     Whom,
@@ -65,34 +66,20 @@ async def connect_to(whom: Whom) -> Transport:
 
 
 @define(eq=False)
-class _Call:
-    """A connection with a call under way: the only two functions that touch both."""
+class _Call(Call):
+    """A call on a transport: the only two functions that touch both."""
 
-    transport: Transport
-    connection: ClientConnection
-    timeout: float
-    idle_since: float = 0.0
-    heard: bool = False
-    """Whether a byte of the answer has come."""
-    first: ClientAnswer | None = None
-    """The answer's first event, where it was waited for already."""
+    transport: Transport = field(kw_only=True)
+    timeout: float = field(kw_only=True)
 
     async def send(self, data: bytes) -> None:
         self.transport.deadline = anyio.current_time() + self.timeout
         await self.transport.send(data)
 
     async def next_event(self) -> ClientAnswer:
-        first, self.first = self.first, None
-        if first is not None:
-            return first
-        while (event := self.connection.next_event()) is NEED_DATA:
+        while (event := self.known_event()) is NEED_DATA:
             self.transport.deadline = anyio.current_time() + self.timeout
-            data = await self.transport.receive()
-            if data:
-                self.heard = True
-                self.connection.receive_data(data)
-            else:
-                self.connection.receive_eof()
+            self.received(await self.transport.receive())
         return event
 
     async def is_stale(self) -> bool:
@@ -112,9 +99,9 @@ class _Call:
 class Stream(Generic[ItemT]):
     """The items of a streamed answer, in order; an asynchronous iterator."""
 
-    def __init__(self, call: _Call) -> None:
-        self._call = call
-        self._items = Items()
+    def __init__(self, next_event: Callable[[], Awaitable[ClientAnswer]], items: Items) -> None:
+        self._next_event = next_event
+        self._items = items
 
     def __aiter__(self) -> Self:
         return self
@@ -127,7 +114,7 @@ class Stream(Generic[ItemT]):
             RemoteProtocolError: The stream is broken, or was cut.
             TimeoutError: The server was silent for too long.
         """
-        item = StreamEnd() if self._items.over else self._items.take(await self._call.next_event())
+        item = StreamEnd() if self._items.over else self._items.take(await self._next_event())
         if isinstance(item, StreamEnd):
             raise StopAsyncIteration
         return cast("ItemT", item)  # what the row says, as the codec made it
@@ -136,15 +123,9 @@ class Stream(Generic[ItemT]):
 class ChatStream(Stream[ChatCompletionChunk]):
     """The chunks of a chat completion, and what they add up to."""
 
-    def __init__(self, call: _Call) -> None:
-        super().__init__(call)
-        self._assembler = ChatAssembler()
-
-    async def __anext__(self) -> ChatCompletionChunk:
-        """Wait for the next chunk; raises as `Stream` does."""
-        chunk = await super().__anext__()
-        self._assembler.add(chunk)
-        return chunk
+    def __init__(self, next_event: Callable[[], Awaitable[ClientAnswer]], chunks: Chunks) -> None:
+        super().__init__(next_event, chunks)
+        self._chunks = chunks
 
     @property
     def completion(self) -> ChatCompletion:
@@ -153,7 +134,7 @@ class ChatStream(Stream[ChatCompletionChunk]):
         Raises:
             LocalProtocolError: No chunk has come.
         """
-        return self._assembler.completion()
+        return self._chunks.completion()
 
 
 class Client:
@@ -247,7 +228,7 @@ class Client:
         Args and errors as for `call`; the errors may also come from the iteration.
         """
         async with self._calling(operation, value, params, query) as call:
-            yield Stream(call)
+            yield Stream(call.next_event, Items())
 
     @asynccontextmanager
     async def chat(self, request: ChatCompletionRequest) -> AsyncIterator[ChatStream]:
@@ -256,7 +237,7 @@ class Client:
         Args and errors as for `stream`.
         """
         async with self._calling(CHAT_COMPLETIONS, evolve(request, stream=True), None, None) as call:
-            yield ChatStream(call)
+            yield ChatStream(call.next_event, Chunks())
 
     @asynccontextmanager
     async def _calling(
@@ -291,14 +272,10 @@ class Client:
             call = kept
             try:
                 call = call or await self._open()
-                call.heard = False
-                data = call.connection.call(
-                    operation, value, params=params, query=query, headers=self._whom.headers
-                )
-                await call.send(data)
+                await call.send(call.begin(operation, value, params, query, self._whom.headers))
                 sent = True
                 if operation.safe:
-                    call.first = await call.next_event()
+                    call.put_back(await call.next_event())
                 return call  # noqa: TRY300
             except BaseException as error:
                 heard = False
@@ -324,4 +301,5 @@ class Client:
     async def _open(self) -> _Call:
         with anyio.fail_after(self._connect_timeout):
             transport = await self._connect()
-        return _Call(transport, ClientConnection(self._whom.authority), self._timeout)
+        connection = ClientConnection(self._whom.authority)
+        return _Call(connection, transport=transport, timeout=self._timeout)

@@ -41,7 +41,7 @@ from foundry_proto.messages.watch import ServerEvent, Topic, Watching
 from foundry_proto.operations import WATCH
 from foundry_proto.sentinels import ABSENT, Absent
 from foundry_runtime.application import Hangup
-from foundry_runtime.calling import CONNECT_TIMEOUT, DEFAULT_URL, ServerFailure, Whom, value_of
+from foundry_runtime.calling import CONNECT_TIMEOUT, DEFAULT_URL, Items, ServerFailure, Whom, value_of
 from foundry_runtime.client import Connect, Stream, connect_to
 from foundry_runtime.transport import Transport, TransportBroken
 from foundry_runtime.websocket.frames import ABNORMAL, Frames
@@ -210,7 +210,7 @@ class Conversation:
         Errors as for `chat`; they come from the iteration.
         """
         async with self._calling(evolve(request, stream=True)) as answers:
-            yield Stream(cast("Any", answers))  # it asks for the next event, and for nothing else
+            yield Stream(answers.next_event, Items())
 
     @asynccontextmanager
     async def _calling(self, request: ChatCompletionRequest) -> AsyncIterator[_Answers]:
