@@ -14,7 +14,7 @@ from typing import Final
 
 from foundry_proto.events import Failure, Headers, header
 
-__all__ = ["check_origin", "check_websocket", "websocket_headers"]
+__all__ = ["as_handshake", "check_origin", "check_websocket", "websocket_headers"]
 
 _VERSION: Final = b"13"
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -60,6 +60,26 @@ def websocket_headers(headers: Headers) -> Headers:
     key = header(headers, b"sec-websocket-key") or b""
     accept = base64.b64encode(hashlib.sha1(key + _GUID, usedforsecurity=False).digest())
     return (*_ASKED, (b"sec-websocket-accept", accept))
+
+
+_REPLACED: Final = (b"upgrade", b"connection", b"sec-websocket-version", b"sec-websocket-key")
+_PASSING: Final[Headers] = (
+    *_ASKED,
+    (b"sec-websocket-version", _VERSION),
+    (b"sec-websocket-key", base64.b64encode(bytes(16))),
+)
+
+
+def as_handshake(headers: Headers) -> Headers:
+    """Give a request's headers with those of a handshake that passes, where its carrier has seen to that.
+
+    Such a carrier may have kept them to itself, and over HTTP/2 there are none (RFC 8441, section 5). Whoever
+    decides on the request finds them here as they stand in any other that asks for a WebSocket.
+
+    Args:
+        headers: The request's.
+    """
+    return (*(one for one in headers if one[0] not in _REPLACED), *_PASSING)
 
 
 _LOCAL: Final = re.compile(rb"https?://(localhost|127(\.[0-9]{1,3}){3}|\[::1\])(:[0-9]{1,5})?", re.IGNORECASE)

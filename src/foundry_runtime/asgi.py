@@ -1,9 +1,9 @@
 """The application under an ASGI server: uvicorn, hypercorn, or whatever another application is mounted in.
 
-Knows: ASGI's messages, how its scope becomes a request's head, and that a client which hangs up wants no more
-work done for it.
-Refuses to know: HTTP's bytes, connections and their keep-alive, which are the server's; and what a request
-means, which `ServerExchange` says here as it does for the native server.
+Knows: ASGI's messages, how its scope becomes a request's head, that a client which hangs up wants no more
+work done for it, and how a WebSocket is refused; what an accepted one is, `foundry_runtime/websocket/` knows.
+Refuses to know: HTTP's bytes and a WebSocket's frames, connections and their keep-alive, which are the
+server's; and what a request means, which `ServerExchange` says here as it does for the native server.
 
     application = ASGIApplication(Application(operations, handlers, lifespan))
 
@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, unquote
 
 import anyio
@@ -27,17 +27,21 @@ from attrs import define, field
 from foundry_proto.connection import Limits
 from foundry_proto.events import Failure, Head, Headers, Request, Response, Upgrade
 from foundry_proto.exchange import Answer, Data, End, Piece, ServerExchange, Start
+from foundry_proto.upgrade import as_handshake
 from foundry_runtime.application import Application, Hangup
 from foundry_runtime.server import LARGE_BODY, TimeOuts, request_timed_out
+
+if TYPE_CHECKING:
+    from foundry_runtime.websocket import Conversing
 
 __all__ = ["ASGIApplication", "Message", "Receive", "Scope", "SendMessage", "address_of", "target_of"]
 
 logger = logging.getLogger(__name__)
 
-# Choice: ASGI gives a WebSocket as messages, not as bytes; who watches a server asks the native one.
 _NO_WEBSOCKET: Final = Failure(
-    status=501, message="WebSockets are opened by this package's own server alone", type="server_error"
+    status=501, message="the server that carries this application opens no WebSockets", type="server_error"
 )
+_GONE: Final = ("http.disconnect", "websocket.disconnect")
 _KEPT: Final = "%!$&'()*+,-./:;=?@[]_~"
 """What a target keeps as it came; anything beyond a target's letters is written in percent."""
 
@@ -61,7 +65,7 @@ class ASGIApplication:
         application: What answers, and its gate decides who may ask.
         limits: `body` and `depth` count; the others are the server's own.
         time_outs: `body` is how long a request's body may take, `write` how long a reader may leave what is
-            written; the others are the server's own.
+            written, `linger` how long it takes to part from a WebSocket; the others are the server's own.
     """
 
     def __init__(
@@ -74,31 +78,61 @@ class ASGIApplication:
         self._application = application
         self._limits = limits or Limits()
         self._time_outs = time_outs or TimeOuts()
+        self._conversations: set[Conversing] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: SendMessage) -> None:
-        """Serve one connection, as ASGI has it: a request, or the server's life.
+        """Serve one connection, as ASGI has it: a request, a WebSocket, or the server's life.
 
         Raises:
             RuntimeError: A scope that is none of ASGI's.
         """
         match scope["type"]:
             case "http":
-                exchange = ServerExchange(
-                    self._application.operations,
-                    client=address_of(scope.get("client")),
-                    gate=self._application.gate,
-                    body_limit=self._limits.body,
-                    depth=self._limits.depth,
-                )
-                await _Served(self._application, exchange, self._time_outs, scope, receive, send).run()
+                served = self._served(scope, receive, send)
+                event = await served.read(scope["method"], _headers_of(scope))
+                await served.answer(_NO_WEBSOCKET if isinstance(event, Upgrade) else event)
+            case "websocket":
+                await self._open(scope, receive, send)
             case "lifespan":
                 await self._live(receive, send)
-            case "websocket":
-                # A close before the accept is answered by 403.
-                await receive()
-                await send({"type": "websocket.close", "code": 1000, "reason": ""})
             case other:
                 raise RuntimeError(f"scope: expected http, lifespan or websocket, got {other}")
+
+    def _served(self, scope: Scope, receive: Receive, send: SendMessage) -> _Served:
+        exchange = ServerExchange(
+            self._application.operations,
+            client=address_of(scope.get("client")),
+            gate=self._application.gate,
+            body_limit=self._limits.body,
+            depth=self._limits.depth,
+        )
+        return _Served(self._application, exchange, self._time_outs, scope, receive, send)
+
+    async def _open(self, scope: Scope, receive: Receive, send: SendMessage) -> None:
+        """Serve a WebSocket, or say why it is refused: as is a request over HTTP that asks for one."""
+        if (await receive())["type"] in _GONE:
+            return
+        served = self._served(scope, receive, _denying(scope, send))
+        event = await served.read("GET", as_handshake(_headers_of(scope)))
+        if isinstance(event, Upgrade):
+            await self._converse(event.head, receive, send)
+        else:
+            await served.answer(event)
+
+    async def _converse(self, head: Head, receive: Receive, send: SendMessage) -> None:
+        # Only now: an application without the row needs no package for it.
+        from foundry_runtime.websocket import Conversing, Patience, text_limit  # noqa: PLC0415
+        from foundry_runtime.websocket.asgi import open_asgi_socket  # noqa: PLC0415
+
+        patience = Patience(write=self._time_outs.write, linger=self._time_outs.linger)
+        limit = text_limit(self._limits)
+        async with open_asgi_socket(receive, send, limit=limit, patience=patience) as socket:
+            conversation = Conversing(socket, self._application, head, self._limits)
+            self._conversations.add(conversation)
+            try:
+                await conversation.run()
+            finally:
+                self._conversations.discard(conversation)
 
     async def _live(self, receive: Receive, send: SendMessage) -> None:
         """Keep the application running from the server's start to its end."""
@@ -109,6 +143,8 @@ class ASGIApplication:
                 started = True
                 await send({"type": "lifespan.startup.complete"})
                 await receive()
+                for conversation in self._conversations:
+                    conversation.stop()
         except (
             Exception
         ) as error:  # The server is told, and ends; a cancellation is its own doing, and passes.
@@ -136,6 +172,7 @@ class _Served:
     _scope: Scope
     _receive: Receive
     _send_message: SendMessage
+    _head: Head | None = field(init=False, default=None)
     _unsent: list[Piece] = field(init=False, factory=list)
     """What the exchange has given and was not sent: the rest of a call that misused it."""
     _writing: bool = field(init=False, default=False)
@@ -143,23 +180,24 @@ class _Served:
     _written: int = field(init=False, default=0)
     """How many messages the server was given."""
 
-    async def run(self) -> None:
-        """Serve it to its end."""
-        scope = self._scope
-        headers: Headers = tuple(map(tuple, scope["headers"]))
-        event: Head | Request[Any] | Upgrade | Response[None] | Failure | None
-        event = self._exchange.receive_head(scope["method"], target_of(scope), headers)
-        head = event if isinstance(event, Head) else None
+    async def read(
+        self, method: str, headers: Headers
+    ) -> Request[Any] | Upgrade | Response[None] | Failure | None:
+        """Read the request, or as much of it as it takes to refuse it; nothing if the client leaves."""
+        event = self._exchange.receive_head(method, target_of(self._scope), headers)
+        if not isinstance(event, Head):
+            return event
+        self._head = event
+        return self._application.check(event) or await self._read_body(event)
+
+    async def answer(self, event: Request[Any] | Response[None] | Failure | None) -> None:
+        """Answer what was read."""
         try:
-            if isinstance(event, Head):
-                event = self._application.check(event) or await self._read_body(event)
             match event:
                 case Request():
                     await self._application.handle(event, self)
-                case Upgrade():
-                    await self.send(_NO_WEBSOCKET)
                 case Failure():
-                    await self.send(self._application.refused(event, head))
+                    await self.send(self._application.refused(event, self._head))
                 case Response():
                     await self.send(event)
         except Hangup:
@@ -175,7 +213,7 @@ class _Served:
             more = True
             while more:
                 message = await self._receive()
-                if message["type"] == "http.disconnect":
+                if message["type"] in _GONE:
                     return None
                 body, more = message.get("body", b""), message.get("more_body", False)
                 size += len(body)
@@ -200,7 +238,7 @@ class _Served:
         before = -1
         while True:
             with anyio.move_on_after(self._time_outs.write) as patience:
-                if (await self._receive())["type"] == "http.disconnect":
+                if (await self._receive())["type"] in _GONE:
                     return True
             if patience.cancelled_caught:
                 if self._writing and self._written == before:
@@ -253,6 +291,24 @@ def _messages(pieces: Sequence[Piece]) -> Iterator[tuple[Message, float]]:
 
 def _body(data: bytes, *, more: bool) -> Message:
     return {"type": "http.response.body", "body": data, "more_body": more}
+
+
+def _headers_of(scope: Scope) -> Headers:
+    # The specification has the names in lower case; uvicorn does not where `websockets` reads them.
+    return tuple((name.lower(), value) for name, value in scope["headers"])
+
+
+def _denying(scope: Scope, send: SendMessage) -> SendMessage:
+    """Answer over HTTP who asked for a WebSocket: by the server's extension for that, or a mere 403."""
+    extended = "websocket.http.response" in (scope.get("extensions") or {})
+
+    async def deny(message: Message) -> None:
+        if extended:
+            await send({**message, "type": f"websocket.{message['type']}"})
+        elif message["type"] == "http.response.start":
+            await send({"type": "websocket.close", "code": 1000, "reason": ""})  # Nobody sees the code.
+
+    return deny
 
 
 def target_of(scope: Scope) -> str:

@@ -10,7 +10,7 @@ from foundry_proto.errors import LocalProtocolError
 from foundry_proto.events import Failure, Head, Headers, Request, Response, Upgrade
 from foundry_proto.exchange import ServerExchange
 from foundry_proto.operations import WATCH, Operations
-from foundry_proto.upgrade import check_origin, check_websocket, websocket_headers
+from foundry_proto.upgrade import as_handshake, check_origin, check_websocket, websocket_headers
 from tests.support.chunking import chunkings
 from tests.support.connections import Driver, phase
 from tests.support.fakes import DROP, FIND
@@ -66,6 +66,19 @@ def test_words_of_a_header_that_comes_twice_count_together() -> None:
     more: Headers = ((b"connection", b"keep-alive"), (b"upgrade", b"h2c"))
     assert check_websocket((*more, *ASKED)) is None
     assert check_websocket((*ASKED, *more)) is None
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [(), ASKED, ((b"upgrade", b"h2c"), (b"sec-websocket-key", b""), *ASKED, (b"connection", b"close"))],
+)
+def test_what_its_carrier_has_seen_to_passes_whatever_is_left_of_it(kept: Headers) -> None:
+    mine: Headers = ((b"host", b"localhost"), (b"sec-websocket-protocol", b"chat"), (b"origin", b"null"))
+    headers = as_handshake((*kept, *mine))
+    assert check_websocket(headers) is None
+    assert headers[:3] == mine
+    assert {name for name, _ in headers[3:]} == {name for name, _ in ASKED}
+    assert len(headers) == 7
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -10,16 +10,15 @@ import anyio
 import h11
 import pytest
 from anyio.abc import TaskGroup
-from attrs import define, field
 
 from foundry_proto.events import Request
 from foundry_proto.messages.chat import ChatCompletionRequest
 from foundry_proto.operations import ALL, CHAT_COMPLETIONS, Operations
 from foundry_runtime.application import Application, Send
 from foundry_runtime.asgi import ASGIApplication, Message, address_of, target_of
-from foundry_runtime.server import TimeOuts
 from tests.proto.test_transcripts import answers
 from tests.support.applications import chat_request, make_test_application
+from tests.support.asgi_exchanges import Exchange, ask, scope_of
 from tests.support.chunking import byte_by_byte
 from tests.support.serving import raw_request, until
 from tests.support.transcripts import TRANSCRIPTS, Transcript
@@ -27,67 +26,6 @@ from tests.support.transcripts import TRANSCRIPTS, Transcript
 pytestmark = pytest.mark.anyio
 
 PLAIN = [transcript for transcript in TRANSCRIPTS if b" 101 " not in transcript.response[:16]]
-
-
-@define
-class Exchange:
-    """One request as an ASGI server has it, and what the application answers."""
-
-    app: ASGIApplication
-    pieces: Sequence[bytes]
-    sent: list[Message] = field(init=False, factory=list)
-    gone: anyio.Event = field(init=False, factory=anyio.Event)
-    left: list[bytes] = field(init=False, factory=list)
-    """Pieces of the body that were not asked for yet."""
-    stuck: bool = field(default=False, kw_only=True)
-    """Whether the client reads nothing."""
-
-    async def run(self, scope: dict[str, Any]) -> None:
-        self.left = list(self.pieces)
-        await self.app({**scope, "type": "http"}, self.receive, self.send)
-
-    async def receive(self) -> Message:
-        if self.left:
-            body = self.left.pop(0)
-            return {"type": "http.request", "body": body, "more_body": bool(self.left)}
-        await self.gone.wait()
-        return {"type": "http.disconnect"}
-
-    async def send(self, message: Message) -> None:
-        if self.stuck and message["type"] == "http.response.body":
-            await anyio.sleep_forever()
-        self.sent.append(message)
-
-    @property
-    def status(self) -> int:
-        assert self.sent[0]["type"] == "http.response.start"
-        return int(self.sent[0]["status"])
-
-    @property
-    def body(self) -> bytes:
-        assert [message["more_body"] for message in self.sent[1:]][-1] is False
-        return b"".join(message["body"] for message in self.sent[1:])
-
-
-def scope_of(raw: bytes, **more: Any) -> tuple[dict[str, Any], bytes]:
-    """A request's bytes as a server reads them."""
-    http = h11.Connection(h11.SERVER)
-    http.receive_data(raw)
-    request, body = http.next_event(), b""
-    assert isinstance(request, h11.Request)
-    while isinstance(event := http.next_event(), h11.Data):
-        body += event.data
-    path, _, query = request.target.partition(b"?")
-    scope = {
-        "method": request.method.decode(),
-        "path": path.decode(),
-        "raw_path": path,
-        "root_path": "",
-        "query_string": query,
-        "headers": [list(one) for one in request.headers],
-        "client": ("127.0.0.1", 50123),
-    }
-    return {**scope, **more}, body
 
 
 @asynccontextmanager
@@ -128,21 +66,6 @@ async def test_the_golden_transcripts_pass_through_asgi(transcript: Transcript) 
     assert len(exchange.sent) > 1
 
 
-async def ask(
-    raw: bytes,
-    *,
-    application: Application[Any] | None = None,
-    pieces: Sequence[bytes] | None = None,
-    **more: Any,
-) -> Exchange:
-    application = application or make_test_application()
-    scope, body = scope_of(raw, **more)
-    async with application.running():
-        exchange = Exchange(ASGIApplication(application), [body] if pieces is None else pieces)
-        await exchange.run(scope)
-    return exchange
-
-
 CHAT = b"/v1/chat/completions"
 
 
@@ -171,13 +94,6 @@ async def test_what_is_wrong_is_answered_as_the_native_server_does(
     exchange = await ask(raw)
     assert exchange.status == status
     assert text in exchange.body
-
-
-async def test_a_body_that_grows_too_large_is_refused_before_its_end() -> None:
-    raw = b"POST " + CHAT + b" HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n"
-    exchange = await ask(raw, pieces=[b" " * 1_000_000] * 10)
-    assert exchange.status == 413
-    assert len(exchange.left) == 5
 
 
 async def test_a_large_body_is_read_like_a_small_one() -> None:
@@ -248,58 +164,6 @@ async def test_a_send_that_fails_is_a_hang_up(caplog: pytest.LogCaptureFixture) 
     assert caplog.records == []
 
 
-def under_virtual_clock(test: Any) -> None:
-    from trio.testing import MockClock  # noqa: PLC0415
-
-    anyio.run(test, backend="trio", backend_options={"clock": MockClock(autojump_threshold=0)})
-
-
-def test_a_body_that_does_not_come_is_answered() -> None:
-    async def run() -> None:
-        application = make_test_application()
-        scope, _ = scope_of(raw_request(chat_request()))
-        start = anyio.current_time()
-        async with application.running():
-            exchange = Exchange(ASGIApplication(application, time_outs=TimeOuts(body=5)), [])
-            await exchange.run(scope)
-        assert anyio.current_time() - start == 5
-        assert exchange.status == 408
-        assert b"expected the request's whole body within 5 seconds" in exchange.body
-
-    under_virtual_clock(run)
-
-
-def test_a_reader_that_takes_nothing_is_given_up() -> None:
-    async def run() -> None:
-        application = make_test_application()
-        scope, body = scope_of(raw_request(chat_request("hold", stream=True)))
-        async with application.running() as journal:
-            exchange = Exchange(
-                ASGIApplication(application, time_outs=TimeOuts(write=30)), [body], stuck=True
-            )
-            start = anyio.current_time()
-            await exchange.run(scope)
-            assert 30 <= anyio.current_time() - start <= 60
-        assert journal.ended == ["hold"]
-
-    under_virtual_clock(run)
-
-
-def test_a_handler_that_takes_its_time_is_not() -> None:
-    async def run() -> None:
-        application = make_test_application()
-        scope, body = scope_of(raw_request(chat_request("hold", stream=True)))
-        async with application.running() as journal, anyio.create_task_group() as tasks:
-            exchange = Exchange(ASGIApplication(application, time_outs=TimeOuts(write=30)), [body])
-            tasks.start_soon(exchange.run, scope)
-            await anyio.sleep(3000)
-            assert journal.ended == []
-            exchange.gone.set()
-        assert journal.cancelled == ["hold"]
-
-    under_virtual_clock(run)
-
-
 # The scope
 
 
@@ -355,17 +219,17 @@ async def test_a_scope_of_another_kind_is_refused() -> None:
         await app({"type": "tea"}, None, None)  # type: ignore[arg-type]
 
 
-async def test_a_websocket_is_turned_away() -> None:
-    sent: list[Message] = []
-
-    async def receive() -> Message:
-        return {"type": "websocket.connect"}
-
-    async def send(message: Message) -> None:
-        sent.append(message)
-
-    await ASGIApplication(make_test_application())({"type": "websocket"}, receive, send)
-    assert sent == [{"type": "websocket.close", "code": 1000, "reason": ""}]
+async def test_a_server_that_opens_no_websockets_has_that_said() -> None:
+    asked = b"".join(
+        (
+            b"GET /foundry/watch HTTP/1.1\r\nhost: x\r\nconnection: Upgrade\r\nupgrade: websocket\r\n",
+            b"sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+        )
+    )
+    exchange = await ask(asked)
+    assert exchange.status == 501
+    assert b"the server that carries this application opens no WebSockets" in exchange.body
+    assert (await ask(b"GET /foundry/watch HTTP/1.1\r\nhost: x\r\n\r\n")).status == 426
 
 
 async def lived(application: Application[Any]) -> list[Message]:

@@ -16,7 +16,7 @@ from foundry_runtime.asgi import ASGIApplication
 from foundry_runtime.client import Client, ServerFailure
 from foundry_runtime.transport import connect_tcp
 from tests.support.applications import chat_request, make_test_application
-from tests.support.asgi_servers import SERVERS, ServerKind, served_by
+from tests.support.asgi_servers import LOOPS, SERVERS, ServerKind, served_by
 from tests.support.serving import raw_request, until
 
 pytestmark = pytest.mark.anyio
@@ -30,7 +30,7 @@ def kind(request: pytest.FixtureRequest) -> ServerKind:
 
 @pytest.fixture
 def anyio_backend(kind: ServerKind) -> str:
-    return SERVERS[kind]
+    return LOOPS[kind]
 
 
 async def test_a_client_sees_no_difference(kind: ServerKind) -> None:

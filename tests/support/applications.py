@@ -12,10 +12,11 @@ from attrs import define, field
 
 from foundry_proto.chat.chat_stream import Identity, answer_to
 from foundry_proto.events import Request, StreamItem
+from foundry_proto.exchange import Gate
 from foundry_proto.messages.chat import ChatCompletionRequest, UserMessage
 from foundry_proto.messages.watch import Watching, WatchRequest
 from foundry_proto.operations import CHAT_COMPLETIONS, WATCH, Operations
-from foundry_runtime.application import Application, Send
+from foundry_runtime.application import Application, Send, WorkLimits
 from foundry_runtime.feed import Feed
 
 __all__ = ["Journal", "chat_request", "make_test_application"]
@@ -37,7 +38,9 @@ def chat_request(model: str = "echo", text: str = "hi", **more: Any) -> ChatComp
     return ChatCompletionRequest(model=model, messages=(UserMessage(role="user", content=text),), **more)
 
 
-def make_test_application() -> Application[Journal]:
+def make_test_application(
+    *, gate: Gate | None = None, work: WorkLimits | None = None
+) -> Application[Journal]:
     """`echo` says the question back, word by word; see the handler for the others. What the feed tells can be
     watched."""
 
@@ -46,7 +49,9 @@ def make_test_application() -> Application[Journal]:
         yield Journal()
 
     operations = Operations([CHAT_COMPLETIONS, WATCH])
-    return Application(operations, {"chat_completions": _chat, "watch": _watch}, lifespan)
+    return Application(
+        operations, {"chat_completions": _chat, "watch": _watch}, lifespan, gate=gate, work=work
+    )
 
 
 async def _watch(journal: Journal, request: Request[WatchRequest], send: Send) -> None:

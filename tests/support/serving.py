@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
+import trio.testing
 
 from foundry_proto.codec import encode
 from foundry_proto.connection import Limits
@@ -17,7 +18,7 @@ from foundry_runtime.server import TimeOuts, serve_connection
 from foundry_runtime.transport import Transport, memory_transport_pair
 from tests.support.applications import make_test_application
 
-__all__ = ["Served", "at_rest", "raw_request", "read_all", "served", "until"]
+__all__ = ["Served", "at_rest", "raw_request", "read_all", "served", "under_virtual_clock", "until"]
 
 
 def raw_request(request: ChatCompletionRequest, *headers: str) -> bytes:
@@ -53,6 +54,12 @@ async def at_rest(look: Callable[[], int], *, pause: float) -> None:
     while now != before:
         await anyio.sleep(pause)
         before, now = now, look()
+
+
+def under_virtual_clock(test: Callable[[], Awaitable[None]]) -> None:
+    """Run a test on trio, by a clock that jumps to the next deadline when every task waits."""
+    clock = trio.testing.MockClock(autojump_threshold=0)
+    anyio.run(test, backend="trio", backend_options={"clock": clock})
 
 
 class Served:

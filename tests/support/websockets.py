@@ -102,8 +102,9 @@ async def upgrade_on(transport: Transport, behind: bytes = b"") -> RawClient:
     while b"\r\n\r\n" not in data:
         data += await transport.receive()
     head, _, rest = data.partition(b"\r\n\r\n")
-    assert head.startswith(b"HTTP/1.1 101 Switching Protocols\r\n"), head
-    assert b"\r\nsec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" in head
+    assert head.startswith(b"HTTP/1.1 101 "), head
+    name = head.partition(b": s3pPLMBiTxaQ9kYGzzhZRbK+xOo=")[0]
+    assert name.lower().endswith(b"\r\nsec-websocket-accept"), head
     return RawClient(transport, rest)
 
 

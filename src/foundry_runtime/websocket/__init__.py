@@ -1,7 +1,7 @@
 """WebSockets on asyncio and trio: whole texts over a transport, conversations, and a client.
 
-`frames.py` alone knows how texts are framed, `socket.py` moves them, `conversing.py` serves a conversation
-over them, and `client.py` holds one.
+`frames.py` alone knows how texts are framed, `socket.py` moves them, `asgi.py` where a server of others does
+so; `conversing.py` serves a conversation over them, and `client.py` holds one.
 """
 
 from foundry_runtime.websocket.client import Conversation, ConversationClosed, open_conversation

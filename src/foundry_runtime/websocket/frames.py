@@ -24,11 +24,15 @@ __all__ = [
     "ABNORMAL",
     "GOING_AWAY",
     "NORMAL",
+    "NO_TEXT",
     "POLICY",
+    "TOO_BIG",
+    "UNSUPPORTED",
     "Closed",
     "Frames",
     "Reply",
     "Text",
+    "too_big",
 ]
 
 # RFC 6455, section 7.4.1.
@@ -39,6 +43,14 @@ ABNORMAL: Final = 1006
 """The connection was lost without a word; never sent."""
 POLICY: Final = 1008
 TOO_BIG: Final = 1009
+
+NO_TEXT: Final = "expected a text message, got a binary one"
+"""Why a WebSocket is closed with `UNSUPPORTED`."""
+
+
+def too_big(limit: int) -> str:
+    """Say why one is closed with `TOO_BIG`."""
+    return f"expected a message of at most {limit} bytes, got more"
 
 
 @frozen(kw_only=True)
@@ -107,7 +119,7 @@ class Frames:
             case TextMessage():
                 return self._text(event)
             case BytesMessage():
-                return self._fail(UNSUPPORTED, "expected a text message, got a binary one")
+                return self._fail(UNSUPPORTED, NO_TEXT)
             case Ping() if self._socket.state is ConnectionState.OPEN:
                 return Reply(data=bytes(self._socket.send(event.response())))
             case CloseConnection():
@@ -118,7 +130,7 @@ class Frames:
     def _text(self, event: TextMessage) -> Text | Closed | None:
         self._message += event.data.encode()
         if len(self._message) > self._limit:
-            return self._fail(TOO_BIG, f"expected a message of at most {self._limit} bytes, got more")
+            return self._fail(TOO_BIG, too_big(self._limit))
         if not event.message_finished:
             return None
         data = bytes(self._message)

@@ -1,15 +1,14 @@
 """A WebSocket over a transport, for either side: whole texts, on both loops.
 
-Knows: that one task writes, so that who is cancelled while it sends never cuts a frame; how long a reader may
-take, how long a peer may be silent, and how to part from it.
+Knows: that one task writes (`outbox.py`), so that who is cancelled while it sends never cuts a frame; how
+long a reader may take, how long a peer may be silent, and how to part from it.
 Refuses to know: frames (`frames.py`), the handshake, and what the texts mean.
 
     async with open_websocket(transport, frames) as socket:
         while (text := await socket.receive()) is not None:
             await socket.send(text)
 
-Memory: a sender waits until its texts have left, so that as many wait as there are senders, and one more for
-each that was cancelled meanwhile; what comes in waits in the operating system.
+Memory: a sender waits until its texts have left; what comes in waits in the operating system.
 """
 
 from __future__ import annotations
@@ -25,6 +24,7 @@ from attrs import define, field, frozen
 from foundry_runtime.application import Hangup
 from foundry_runtime.transport import Transport, TransportBroken, TransportClosed
 from foundry_runtime.websocket.frames import ABNORMAL, GOING_AWAY, NORMAL, Closed, Frames, Reply, Text
+from foundry_runtime.websocket.outbox import Outbox
 
 __all__ = ["Patience", "TextSocket", "WebSocket", "open_websocket"]
 
@@ -105,15 +105,7 @@ class WebSocket:
     """Why it is closed, once it is: the peer's reason, or what it did wrong; 1006 where it was lost."""
     reason: str = field(init=False, default="")
     """The same in words."""
-    _unsent: bytearray = field(init=False, factory=bytearray)
-    _wanted: anyio.Event = field(init=False, factory=anyio.Event)
-    """There is something to write."""
-    _written: anyio.Event = field(init=False, factory=anyio.Event)
-    """What waits now has left, or never will."""
-    _leaving: anyio.Event | None = field(init=False, default=None)
-    """The same of what is being written."""
-    _gone: bool = field(init=False, default=False)
-    """Nothing can be written any more."""
+    _outbox: Outbox[bytes] = field(init=False, factory=Outbox)
     _closing: bool = field(init=False, default=False)
     """Good-bye was said."""
     _clean: bool = field(init=False, default=False)
@@ -152,7 +144,7 @@ class WebSocket:
 
     async def send(self, *texts: bytes) -> None:
         """Send texts, and wait until they have left; see `TextSocket.send`."""
-        if self._gone or self._closing:
+        if self._outbox.gone or self._closing:
             raise Hangup
         data = b"".join(map(self._frames.text, texts))
         if data and not await self._write_through(data):
@@ -163,44 +155,29 @@ class WebSocket:
         if self._closing:
             return
         self._closing = True
-        self._unsent += self._frames.close(code, reason)
-        self._wanted.set()
+        self._outbox.put(self._frames.close(code, reason))
         self._part_by = anyio.current_time() + self._patience.linger
         self._arm()
 
     def write_first(self, data: bytes) -> None:
         """Have bytes written before all frames."""
-        self._unsent += data
-        self._wanted.set()
+        self._outbox.put(data)
 
     async def _write_through(self, data: bytes) -> bool:
         """Have bytes written, and wait for it; whether they have left."""
-        if data:
-            self._unsent += data
-            self._wanted.set()
-        waiting = self._written if self._unsent else self._leaving
-        if waiting is not None and not self._gone:
-            await waiting.wait()
-        return not self._gone
+        return await self._outbox.put_through(*([data] if data else ()))
 
     async def keep_writing(self) -> None:
         """Write what waits, until nothing can be written; a task of the context's."""
-        while True:
-            await self._wanted.wait()
-            if self._gone:
-                return
-            self._wanted = anyio.Event()
-            if not self._unsent:
-                continue
-            data, self._unsent = bytes(self._unsent), bytearray()
-            written = self._leaving = self._written
-            self._written = anyio.Event()
-            try:
-                await self._transport.send(data)
-            except _LOST:
-                self._lose()
-            self._leaving = None
-            written.set()
+        await self._outbox.keep_writing(self._write)
+
+    async def _write(self, pieces: list[bytes]) -> None:
+        if not (data := b"".join(pieces)):
+            return
+        try:
+            await self._transport.send(data)
+        except _LOST:
+            self._lose()
 
     async def keep_asking(self) -> None:
         """Ask a silent peer for a sign of life, and give it up without one; a task of the context's."""
@@ -212,8 +189,7 @@ class WebSocket:
                 self._lose()
                 return
             if silent >= half:
-                self._unsent += self._frames.ping()
-                self._wanted.set()
+                self._outbox.put(self._frames.ping())
 
     async def part(self) -> None:
         """Say good-bye, if nobody has, and let the peer read it: unread input would reset the connection."""
@@ -223,7 +199,7 @@ class WebSocket:
         self._part_by = min(self._part_by, anyio.current_time() + self._patience.linger)
         self._arm()
         await self._write_through(b"")
-        if self._gone or self._clean:
+        if self._outbox.gone or self._clean:
             return
         with suppress(*_LOST):
             await self._transport.send_eof()
@@ -232,8 +208,8 @@ class WebSocket:
 
     async def farewell(self) -> None:
         """Say what was still to be said where all is cut in the middle, the good-bye at last."""
-        last = bytes(self._unsent) + self._frames.close(GOING_AWAY)
-        if not last or self._gone:
+        last = b"".join(self._outbox.take()) + self._frames.close(GOING_AWAY)
+        if not last or self._outbox.gone:
             return
         self._part_by = anyio.current_time() + _FAREWELL
         self._arm()
@@ -247,7 +223,5 @@ class WebSocket:
         """Give the connection up: whoever waits for it is woken."""
         if self.code is None:
             self.code, self.reason = ABNORMAL, "the connection was lost"
-        self._gone = True
-        self._written.set()
-        self._wanted.set()
+        self._outbox.give_up()
         self._transport.deadline = 0.0
