@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from statistics import median
 
 from attrs import frozen
@@ -90,7 +91,7 @@ def main() -> int:
             _, port = stack.enter_context(foundry_serve(options.home, runtime))
             connection = Connection(port)
             for how, request in (("greedy", greedy), ("temperature 0.2, top_p 0.9", drawn)):
-                asked[f"server on {runtime}, {how}"] = lambda c=connection, r=request: ask_server(c, r)  # type: ignore[misc]
+                asked[f"server on {runtime}, {how}"] = partial(ask_server, connection, request)
         found: dict[str, list[Measured]] = {what: [] for what in asked}
         for run in range(options.runs + 1):
             for what, ask in asked.items():

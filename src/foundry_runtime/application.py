@@ -270,11 +270,11 @@ class Application(Generic[ContextT]):
                 await self._handlers[name](self._running[0], request, send)
         except Hangup:
             raise
+        # The border to all handlers: whatever one fails by is logged, and answered below. To be cancelled is
+        # no `Exception`, and passes.
         except Exception as error:
             if isinstance(error, ExceptionGroup) and error.split(Hangup)[1] is None:
                 raise Hangup from error  # it came through a task group of the handler's
-            # The border to all handlers: whatever one fails by is logged, and answered below. A cancellation
-            # is no `Exception`, and passes.
             logger.exception("%s failed", name)
         else:
             if not carrier.answered:

@@ -145,9 +145,8 @@ class ASGIApplication:
                 await receive()
                 for conversation in self._conversations:
                     conversation.stop()
-        except (
-            Exception
-        ) as error:  # The server is told, and ends; a cancellation is its own doing, and passes.
+        # The server is told, and ends; a cancellation is its own doing, and passes.
+        except Exception as error:
             logger.exception("the application failed")
             kind = "shutdown" if started else "startup"
             await send({"type": f"lifespan.{kind}.failed", "message": _reason(error)})

@@ -276,8 +276,8 @@ class Client:
                 sent = True
                 if operation.safe:
                     call.put_back(await call.next_event())
-                return call  # noqa: TRY300
-            except BaseException as error:
+                return call  # noqa: TRY300 - an `else` would stand behind the long `except`
+            except BaseException as error:  # whatever ended it: a broken connection serves no other call
                 heard = False
                 if call is not None:
                     heard = call.heard

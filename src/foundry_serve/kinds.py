@@ -82,7 +82,7 @@ class Kind:
         return str(base.absolute() / value) if self.is_path else value
 
 
-def says(help: str, kind: Kind, *, secret: bool = False, flag: bool = True) -> Mapping[str, Any]:  # noqa: A002
+def says(help: str, kind: Kind, *, secret: bool = False, flag: bool = True) -> Mapping[str, Any]:  # noqa: A002 - as click has it
     """Describe a setting, as the metadata of its field.
 
     Args:

@@ -134,7 +134,7 @@ def closing(script: Script[T]) -> Script[T]:
     opened: list[int] = []
     try:
         value = yield from _noting(script, opened)
-    except Exception:
+    except Exception:  # not `finally`: a script that is thrown away (`GeneratorExit`) may not yield
         yield from _close(opened)
         raise
     yield from _close(opened)
@@ -170,10 +170,10 @@ def _noting(script: Script[T], opened: list[int]) -> Script[T]:
 
 
 def _settled(script: Script[T]) -> Script[tuple[T, None] | tuple[None, Exception]]:
-    """What a script returns, or what it raises."""
+    """What a script returns, or what it raises: the border between scripts that run together."""
     try:
         return (yield from script), None
-    except Exception as error:  # noqa: BLE001 - raised again where the scripts have met
+    except Exception as error:  # noqa: BLE001 - raised again by `_values`, when all of them have ended
         return None, error
 
 

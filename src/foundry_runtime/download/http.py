@@ -212,6 +212,7 @@ async def ask(
         except RequestFailed as error:
             if error.final or attempt == attempts:
                 raise AskFailed(f"{what}: {shown(url)}: {error.reason}", error.status) from error
+            # Nobody gains by guessing it.
             await anyio.sleep(max(delay * (0.5 + random.random() / 2), error.again_after))  # noqa: S311
             delay *= 2
     raise AssertionError("attempts: expected at least one")

@@ -68,9 +68,8 @@ class _Running:
             # Not the exception itself is kept: several wait, and each raises one of their own.
             self.failure = str(error) or type(error).__name__
             logger.warning("downloading %s failed: %s", model.id, self.failure)
-        except (
-            Exception
-        ):  # A bug, which ends this download alone: the log tells of it, and those who wait less.
+        # A bug, which ends this download alone: the log tells of it, and those who wait less.
+        except Exception:
             self.failure = "the server failed on this download"
             logger.exception("downloading %s failed", model.id)
 

@@ -363,6 +363,7 @@ class ModelPool:
             logger.info("loading %s", folder.id)
             model = await self._open_model(folder, provider)
             logger.info("loaded %s on %s", folder.id, model.provider)
+        # The border to all that opens models: who waits for this one is told, and the pool goes on.
         except Exception as error:
             logger.exception("loading %s failed", folder.id)
             reason = str(error) or type(error).__name__
@@ -380,7 +381,7 @@ class ModelPool:
         try:
             await close()
             logger.info("unloaded %s", model_id)
-        except Exception:
+        except Exception:  # as above; nobody waits for it
             logger.exception("closing %s failed", model_id)
         finally:
             self._perform(self._lifecycle.unloaded(model_id, anyio.current_time()))

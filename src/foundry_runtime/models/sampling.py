@@ -37,25 +37,25 @@ class SamplingRequest(Protocol):
     @property
     def temperature(self) -> Maybe[float]: ...  # noqa: D102 - the messages say what each of them is
     @property
-    def top_p(self) -> Maybe[float]: ...  # noqa: D102
+    def top_p(self) -> Maybe[float]: ...  # noqa: D102 - as above
     @property
-    def top_k(self) -> Maybe[int]: ...  # noqa: D102
+    def top_k(self) -> Maybe[int]: ...  # noqa: D102 - as above
     @property
-    def min_p(self) -> Maybe[float]: ...  # noqa: D102
+    def min_p(self) -> Maybe[float]: ...  # noqa: D102 - as above
     @property
-    def repetition_penalty(self) -> Maybe[float]: ...  # noqa: D102
+    def repetition_penalty(self) -> Maybe[float]: ...  # noqa: D102 - as above
     @property
-    def presence_penalty(self) -> Maybe[float]: ...  # noqa: D102
+    def presence_penalty(self) -> Maybe[float]: ...  # noqa: D102 - as above
     @property
-    def frequency_penalty(self) -> Maybe[float]: ...  # noqa: D102
+    def frequency_penalty(self) -> Maybe[float]: ...  # noqa: D102 - as above
     @property
-    def logit_bias(self) -> Maybe[Mapping[str, float]]: ...  # noqa: D102
+    def logit_bias(self) -> Maybe[Mapping[str, float]]: ...  # noqa: D102 - as above
     @property
-    def seed(self) -> Maybe[int]: ...  # noqa: D102
+    def seed(self) -> Maybe[int]: ...  # noqa: D102 - as above
     @property
-    def random_seed(self) -> Maybe[int]: ...  # noqa: D102
+    def random_seed(self) -> Maybe[int]: ...  # noqa: D102 - as above
     @property
-    def metadata(self) -> Maybe[Mapping[str, object]]: ...  # noqa: D102
+    def metadata(self) -> Maybe[Mapping[str, object]]: ...  # noqa: D102 - as above
 
 
 def sampling_for(request: SamplingRequest, search: SearchDefaults) -> Sampling:
@@ -81,17 +81,17 @@ def sampling_for(request: SamplingRequest, search: SearchDefaults) -> Sampling:
     its_top_k = _from_metadata(metadata, "top_k", TopK)
     its_seed = _from_metadata(metadata, "random_seed", Seed)
     return Sampling(
-        temperature=_first(request.temperature, greedy, search.temperature, _OPENAI.temperature),
-        top_p=_first(request.top_p, its_top_p, _OPENAI.top_p),
-        top_k=_first(request.top_k, its_top_k, search.top_k, _OPENAI.top_k),
-        min_p=_first(request.min_p, _OPENAI.min_p),
+        temperature=_first(request.temperature, greedy, search.temperature, otherwise=_OPENAI.temperature),
+        top_p=_first(request.top_p, its_top_p, otherwise=_OPENAI.top_p),
+        top_k=_first(request.top_k, its_top_k, search.top_k, otherwise=_OPENAI.top_k),
+        min_p=_first(request.min_p, otherwise=_OPENAI.min_p),
         repetition_penalty=_first(
-            request.repetition_penalty, search.repetition_penalty, _OPENAI.repetition_penalty
+            request.repetition_penalty, search.repetition_penalty, otherwise=_OPENAI.repetition_penalty
         ),
-        presence_penalty=_first(request.presence_penalty, _OPENAI.presence_penalty),
-        frequency_penalty=_first(request.frequency_penalty, _OPENAI.frequency_penalty),
+        presence_penalty=_first(request.presence_penalty, otherwise=_OPENAI.presence_penalty),
+        frequency_penalty=_first(request.frequency_penalty, otherwise=_OPENAI.frequency_penalty),
         logit_bias=_biases(request.logit_bias or {}),
-        seed=_first(request.seed, request.random_seed, its_seed, search.random_seed, _OPENAI.seed),
+        seed=_first(request.seed, request.random_seed, its_seed, search.random_seed, otherwise=_OPENAI.seed),
     )
 
 
@@ -101,7 +101,7 @@ def logprobs_for(request: ChatCompletionRequest) -> int | None:
     Raises:
         ContentError: It asks for the likeliest tokens, but not for logprobs.
     """
-    count = _first(request.top_logprobs, 0)
+    count = _first(request.top_logprobs, otherwise=0)
     if request.logprobs:
         return count
     if count:
@@ -109,12 +109,12 @@ def logprobs_for(request: ChatCompletionRequest) -> int | None:
     return None
 
 
-def _first(*values: Maybe[T]) -> T:
-    """The first that is given; the last one always counts as given."""
-    for value in values[:-1]:
+def _first(*values: Maybe[T], otherwise: T) -> T:
+    """The first that is given."""
+    for value in values:
         if value is not None and not isinstance(value, Absent):
             return value
-    return values[-1]  # type: ignore[return-value]
+    return otherwise
 
 
 def _from_metadata(metadata: Mapping[str, object], name: str, tp: Any) -> Maybe[int]:

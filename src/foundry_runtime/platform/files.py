@@ -108,6 +108,7 @@ def write_whole(path: Path, data: bytes, *, durable: bool = False, system: str =
     """
     unfinished = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
+        # Path has no way to open a file that must not exist with a mode.
         with open(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:  # noqa: PTH123
             file.write(data)
             if durable:

@@ -62,6 +62,7 @@ def resident_memory(pid: int, *, system: str = sys.platform, proc: Path = Path("
         return int(fields[1]) * os.sysconf("SC_PAGE_SIZE") if len(fields) > 1 else None
     if system == "win32":
         return _windows_resident(pid)
+    # No shell, and the system's own program, wherever it keeps it.
     told = subprocess.run(["ps", "-o", "rss=", "-p", str(pid)], capture_output=True, text=True, check=False)  # noqa: S603, S607
     return int(told.stdout) * 1024 if told.stdout.strip().isdecimal() else None
 

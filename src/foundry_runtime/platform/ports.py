@@ -74,6 +74,7 @@ def _lsof_holder(port: int) -> tuple[int, str] | None:
     if program is None:
         return None
     command = [program, "-nP", f"-iTCP:{port}", "-sTCP:LISTEN", "-Fpc"]
+    # No shell, and nothing in the command is a stranger's.
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)  # noqa: S603
     fields = {line[:1]: line[1:] for line in reversed(done.stdout.splitlines())}  # the first process counts
     return (int(fields["p"]), fields.get("c", "")) if fields.get("p", "").isdecimal() else None

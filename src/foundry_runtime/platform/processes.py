@@ -68,6 +68,7 @@ def _ps_birth(pid: int) -> str | None:
     # One language and one time zone, so that the same moment is always the same text.
     environment = {**os.environ, "LC_ALL": "C", "TZ": "UTC0"}
     command = ["ps", "-o", "stat=", "-o", "lstart=", "-p", str(pid)]
+    # No shell, and nothing in the command is a stranger's.
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603
     state, _, began = done.stdout.strip().partition(" ")
     return None if not state or state.startswith("Z") else began.strip()

@@ -48,7 +48,7 @@ TOO_MUCH: Final = 64 * 1024 * 1024
 async def bytes_arrive_in_order_in_any_chunking(near: Transport, far: Transport) -> None:
     """What is sent in pieces comes out whole, a piece of nothing is nothing, and no receive is empty."""
     sizes = (1, 0, 2, 3, 1000, 1, 65536, 65537, 200_000, 7)
-    pieces = [random.Random(size).randbytes(size) for size in sizes]  # noqa: S311
+    pieces = [random.Random(size).randbytes(size) for size in sizes]  # noqa: S311  (as above)
 
     async def send() -> None:
         for piece in pieces:

@@ -49,7 +49,7 @@ async def check_law(law: Law, factory: TransportFactory) -> None:
             try:
                 async with factory() as (left, right):
                     await (law(right, left) if turned else law(left, right))
-            except Exception as error:
+            except Exception as error:  # whatever a transport that is no good may raise
                 raise AssertionError(f"{name}: {_describe(error)}") from error
         if guard.cancelled_caught:
             raise AssertionError(f"{name}: still waiting after {GUARD:.0f} seconds")

@@ -34,7 +34,7 @@ class LazyGroup(click.Group):
         """Give the commands' names, as the help shows them."""
         return list(self._places)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - as above
         """Import a command."""
         place = self._places.get(self._aliases.get(cmd_name, cmd_name))
         if place is None:

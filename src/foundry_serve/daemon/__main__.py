@@ -57,7 +57,7 @@ def main(arguments: str) -> int:
         reason = getattr(error, "strerror", None) or error
         logger.error("%s", reason)  # noqa: TRY400 - it says all there is to say
         return 1
-    except Exception:
+    except Exception:  # the process's own border: nobody reads what a background process prints
         logger.exception("the service failed")
         return 1
     finally:

@@ -222,7 +222,7 @@ class BatchedModel:
         """Try what everything rests on: that rows keep what is computed in them, alone and side by side."""
         try:
             fault = self._fault()
-        except Exception as error:
+        except Exception as error:  # the library's own classes have no common base
             raise NotBatchable(f"{self._layout.path.name}: cannot be run in batches: {error}") from error
         if fault is not None:
             raise NotBatchable(f"{self._layout.path.name}: {fault}")

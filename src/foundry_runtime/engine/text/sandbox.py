@@ -99,7 +99,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
             self.meter.weigh(argument)
         return super().getitem(obj, argument)
 
-    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:  # noqa: ARG002
+    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:  # noqa: ARG002 - jinja2's call
         """Pay for a binary operator, then apply it."""
         pay, apply = OPERATORS[operator]
         pay(self.meter, left, right)
@@ -148,7 +148,7 @@ _REPEATED = nodes.For, nodes.Macro, nodes.CallBlock, nodes.Block
 
 
 class _Metering(NodeTransformer):
-    def visit_For(self, node: nodes.For) -> nodes.Node:  # noqa: N802
+    def visit_For(self, node: nodes.For) -> nodes.Node:  # noqa: N802 - jinja2 calls it so
         # Before the body's and the test's own ticks are in them.
         per_item, per_test = _tick(node.body, node), _tick([node.test], node) if node.test else None
         self.generic_visit(node)
@@ -157,19 +157,19 @@ class _Metering(NodeTransformer):
             node.test = nodes.And(per_test, node.test, lineno=node.lineno)
         return node
 
-    def visit_Macro(self, node: nodes.Macro | nodes.CallBlock | nodes.Block) -> nodes.Node:  # noqa: N802
+    def visit_Macro(self, node: nodes.Macro | nodes.CallBlock | nodes.Block) -> nodes.Node:  # noqa: N802 - as above
         tick = _tick(node.body, node)
         self.generic_visit(node)
         node.body.insert(0, nodes.ExprStmt(tick, lineno=node.lineno))
         return node
 
-    visit_CallBlock = visit_Block = visit_Macro  # noqa: N815
+    visit_CallBlock = visit_Block = visit_Macro  # noqa: N815 - as above
 
-    def visit_Concat(self, node: nodes.Concat) -> nodes.Node:  # noqa: N802
+    def visit_Concat(self, node: nodes.Concat) -> nodes.Node:  # noqa: N802 - as above
         self.generic_visit(node)
         return _filter(_JOIN, nodes.List(node.nodes, lineno=node.lineno), [])
 
-    def visit_Getitem(self, node: nodes.Getitem) -> nodes.Node:  # noqa: N802
+    def visit_Getitem(self, node: nodes.Getitem) -> nodes.Node:  # noqa: N802 - as above
         self.generic_visit(node)
         if not isinstance(node.arg, nodes.Slice):
             return node
@@ -177,7 +177,7 @@ class _Metering(NodeTransformer):
         nothing = nodes.Const(None, lineno=node.lineno)
         return _filter(_SLICE, node.node, [cut.start or nothing, cut.stop or nothing, cut.step or nothing])
 
-    def visit_Compare(self, node: nodes.Compare) -> nodes.Node:  # noqa: N802
+    def visit_Compare(self, node: nodes.Compare) -> nodes.Node:  # noqa: N802 - as above
         self.generic_visit(node)
         searches = any(operand.op in {"in", "notin"} for operand in node.ops)
         sides = [node.expr, *(operand.expr for operand in node.ops)]
@@ -188,7 +188,7 @@ class _Metering(NodeTransformer):
                 operand.expr = _weighed(operand.expr)
         return node
 
-    def visit_Pair(self, node: nodes.Pair) -> nodes.Node:  # noqa: N802
+    def visit_Pair(self, node: nodes.Pair) -> nodes.Node:  # noqa: N802 - as above
         self.generic_visit(node)
         node.key = _weighed(node.key)
         return node

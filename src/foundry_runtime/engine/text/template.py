@@ -128,7 +128,7 @@ class _Lacking:
 
     message: str
 
-    def render(self, variables: Mapping[str, object], meter: Meter, most: int) -> str:  # noqa: ARG002
+    def render(self, variables: Mapping[str, object], meter: Meter, most: int) -> str:  # noqa: ARG002 - as of one that is there
         raise NoTemplate(self.message)
 
 

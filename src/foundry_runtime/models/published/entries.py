@@ -33,6 +33,7 @@ _TAGS: Final = "annotations.tags"
 _SYSTEM: Final = "annotations.systemCatalogData"
 _VARIANT: Final = "properties.variantInfo.variantMetadata"
 _PARENT_NAME: Final = re.compile(r"/models/([^/]+)")
+_DEVICES: Final[tuple[Device, ...]] = get_args(Device)
 _WHOLE: Final = re.compile(r"[0-9]{1,15}")
 
 
@@ -148,9 +149,9 @@ def _version(entry: object) -> int:
 
 def _device(entry: object, model_id: str) -> Device:
     stated = _words(entry, f"{_VARIANT}.device").upper()
-    for device in get_args(Device):
+    for device in _DEVICES:
         if stated == device:
-            return device  # type: ignore[no-any-return]
+            return device
     if not stated and (named := device_of(model_id)) is not None:
         return named
     raise _odd(entry, f"{_VARIANT}.device", "cpu, gpu or npu")
