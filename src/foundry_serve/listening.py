@@ -119,10 +119,10 @@ def _tls_context(config: Config) -> ssl.SSLContext | None:
         context.load_cert_chain(config.tls_cert, config.tls_key, password=b"")
     except OSError as error:  # `ssl.SSLError` is one, too
         places = " and ".join(one for one in (config.tls_cert, config.tls_key) if one is not None)
-        reason = error.strerror if not isinstance(error, ssl.SSLError) else error.reason
-        raise BadConfig(
-            f"tls_cert: {places}: expected a certificate and its key: {reason or error}"
-        ) from error
+        # OpenSSL names no reason where it finds no PEM, or not all of it.
+        reason = error.reason if isinstance(error, ssl.SSLError) else error.strerror
+        why = f": {reason}" if reason else ""
+        raise BadConfig(f"tls_cert: {places}: expected a certificate and its key, in PEM{why}") from error
     return context
 
 

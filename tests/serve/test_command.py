@@ -119,6 +119,14 @@ def test_what_cannot_be_done_is_said_on_standard_error(
     assert done.stderr == message if code == 1 else message in done.stderr
 
 
+def test_what_the_system_refuses_is_a_line_that_names_it(tmp_path: Path) -> None:
+    in_the_way = tmp_path / "run" / "service.json"
+    in_the_way.mkdir(parents=True)
+    done = foundry(tmp_path, "service", "status")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.fullmatch(rf"foundry: {re.escape(str(in_the_way))}: [^\n]+\n", done.stderr)
+
+
 def test_a_damaged_model_is_named_in_a_line(tmp_path: Path) -> None:
     models = tmp_path / "cache" / "models"
     models.mkdir(parents=True)

@@ -104,8 +104,9 @@ async def test_settings_that_contradict_each_other_open_nothing(tmp_path: Path) 
         (Config(tls_key="x"), "tls_key: expected a tls_cert that belongs to it, got none"),
         (
             Config(tls_cert=str(nothing)),
-            f"tls_cert: {nothing}: expected a certificate and its key: No such file or directory",
+            f"tls_cert: {nothing}: expected a certificate and its key, in PEM: No such file or directory",
         ),
+        (Config(tls_cert=__file__), f"tls_cert: {__file__}: expected a certificate and its key, in PEM"),
     ):
         with pytest.raises(BadConfig) as wrong:
             await open_listeners(config)

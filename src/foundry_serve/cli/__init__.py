@@ -20,6 +20,12 @@ def main() -> None:
 
         speak_utf8()
         foundry(prog_name="foundry")
+    except OSError as error:
+        if error.filename is None:  # nothing that a user could look at: a mistake of the program's
+            raise
+        from foundry_serve.cli.terminal import words_of  # noqa: PLC0415
+
+        sys.exit(f"foundry: {words_of(error)}")
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("foundry_"):
             raise

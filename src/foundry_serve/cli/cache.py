@@ -20,7 +20,15 @@ from foundry_serve.cli.asking import ask_service
 from foundry_serve.cli.course import shown_bytes
 from foundry_serve.cli.drawing import show_table
 from foundry_serve.cli.known import KnownModels, known_models
-from foundry_serve.cli.terminal import configured, fail, json_option, models_on_disk, print_json, warn
+from foundry_serve.cli.terminal import (
+    configured,
+    fail,
+    json_option,
+    models_on_disk,
+    print_json,
+    warn,
+    words_of,
+)
 from foundry_serve.daemon import control
 from foundry_serve.daemon.state import ServiceFiles
 
@@ -72,7 +80,7 @@ def remove(name: str | None, everything: bool, yes: bool) -> None:
         else:
             _remove_one(known, name)
     except OSError as error:
-        fail(str(error))
+        fail(words_of(error))
 
 
 def _remove_one(known: KnownModels, name: str) -> None:
@@ -143,7 +151,9 @@ def cd(path: Path) -> None:
     try:
         models.mkdir(parents=True, exist_ok=True)
         write_models_folder(home, None if models == ModelDirectory(home).models else models)
-    except (OSError, BadSettings) as error:
+    except OSError as error:
+        fail(words_of(error))
+    except BadSettings as error:
         fail(str(error))
     click.echo(f"💾 Cache directory path: {models}")
     loaded = configured()

@@ -23,7 +23,7 @@ from foundry_runtime.models.published.entries import PROVIDER_TYPE
 from foundry_serve.catalog import make_sources
 from foundry_serve.cli.drawing import progress_bar
 from foundry_serve.cli.known import KnownModels, known_models
-from foundry_serve.cli.terminal import INTERRUPTED, fail, models_on_disk, runtime_option, warn
+from foundry_serve.cli.terminal import INTERRUPTED, fail, models_on_disk, runtime_option, warn, words_of
 from foundry_serve.config import Runtime
 
 __all__ = ["download", "fetch", "have_ready", "import_"]
@@ -146,7 +146,9 @@ def _make(work: Callable[[Progress], Awaitable[T]], runtime: Runtime, interrupte
     try:
         with progress_bar() as progress:
             return anyio.run(work, progress, backend=runtime)
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        fail(words_of(error))
+    except ValueError as error:
         fail(str(error))
     except (KeyboardInterrupt, BaseExceptionGroup) as error:
         if isinstance(error, BaseExceptionGroup) and error.split(KeyboardInterrupt)[0] is None:

@@ -13,7 +13,7 @@ import click
 from attrs import evolve, frozen
 
 from foundry_serve.cli.options import asked_for, server_options
-from foundry_serve.cli.terminal import fail, warn
+from foundry_serve.cli.terminal import fail, warn, words_of
 from foundry_serve.config import DEFAULT_PORT, BadConfig
 from foundry_serve.daemon.state import Published, ServiceFiles, ServiceState
 from foundry_serve.logs import set_up_logging
@@ -37,14 +37,14 @@ def serve(**given: Any) -> None:
     try:
         claim = ServiceFiles(directory.home).claim()
     except OSError as error:  # models can be served from where nothing can be written
-        warn(f"other commands will not find this server: {error}")
+        warn(f"other commands will not find this server: {words_of(error)}")
     if claim is not None:
         state = ServiceState.starting(loaded)
         published, own_key = Published(claim, state), state.key
     try:
         run_server(config, directory, _Told(published), own_key=own_key)
     except OSError as error:
-        fail(error.strerror or str(error))
+        fail(words_of(error))
     except BadConfig as error:
         fail(str(error))
     finally:

@@ -17,7 +17,7 @@ from foundry_proto.codec import encode
 from foundry_runtime.platform import port_holder
 from foundry_serve.cli.asking import NOT_RUNNING, service_files
 from foundry_serve.cli.options import asked_for, server_options
-from foundry_serve.cli.terminal import configured, fail, json_option, print_json, warn
+from foundry_serve.cli.terminal import configured, fail, json_option, print_json, warn, words_of
 from foundry_serve.config import DEFAULT_PORT
 from foundry_serve.config_sources import Loaded
 from foundry_serve.daemon import control
@@ -93,7 +93,7 @@ def _start(loaded: Loaded) -> Started:
             click.echo("\n".join(error.lines), err=True)
         fail(str(error))
     except OSError as error:
-        fail(str(error))
+        fail(words_of(error))
     except KeyboardInterrupt:
         fail("interrupted; the service was not started")
 
