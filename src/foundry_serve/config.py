@@ -274,6 +274,16 @@ class Config:
         return CrowdLimits(total=self.max_connections, per_address=self.max_connections_per_address)
 
     @property
+    def differences(self) -> str:
+        """What is not as by default, for people; what is secret is named, and not shown."""
+        said = (
+            f"{one.name} = {one.show(value)}"
+            for one in settings()
+            if (value := getattr(self, one.name)) != one.default
+        )
+        return ", ".join(said) or "all as by default"
+
+    @property
     def asks_for_keys(self) -> bool:
         """Whether a request needs a key."""
         return bool(self.api_keys) or self.api_keys_file is not None

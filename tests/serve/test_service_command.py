@@ -212,6 +212,8 @@ def test_a_server_in_the_foreground_is_the_service(home: Path) -> None:
         described = json.loads(status.stdout)
         assert described["running"]
         assert (described["pid"], described["log"]) == (server.pid, None)
+        facts = json.loads(call(home, "service", "diag", "--json").stdout)
+        assert facts["log"] == f"standard error of process {server.pid}"
         assert described["endpoints"][0] == f"http://127.0.0.1:{port}"
         with serving(home) as (_, other):  # another one does not take its place
             assert other != port
@@ -234,6 +236,8 @@ def test_diagnosis_says_what_runs_where_and_why(home: Path) -> None:
     assert facts["service"].startswith("is running since ")
     assert facts["endpoints"].startswith(url)
     assert (facts["health"], facts["loaded"]) == ("ready", "no models")
+    assert facts["models"].startswith(f"{home / 'cache' / 'models'} (0 models, ")
+    assert re.fullmatch(r"port = 0(, catalog = off)?", facts["settings"])  # as where the tests run
     assert re.fullmatch(r"\d+ MB", facts["memory"])
     again = json.loads(call(home, "service", "diag", "--json").stdout)
     assert again == {**facts, "memory": again["memory"]}

@@ -14,7 +14,6 @@ import anyio
 import click
 
 from foundry_proto import __version__
-from foundry_proto.codec import encode
 from foundry_proto.errors import RemoteProtocolError
 from foundry_proto.operations.models import LOADED_MODELS
 from foundry_proto.operations.service import HEALTH
@@ -80,7 +79,7 @@ async def _facts(directory: ModelDirectory, files: ServiceFiles) -> dict[str, st
         "cores": str(usable_cores()),
         **{name: installed for name in _PACKAGES if (installed := _installed(name))},
         "home": str(directory.home),
-        "models": f"{directory.models} ({len(directory.entries())} models, {_free(directory.home)} free)",
+        "models": f"{directory.models} ({_count(directory)}, {_free(directory.home)} free)",
         "log": str(files.log),
     }
     if found is None:
@@ -88,12 +87,13 @@ async def _facts(directory: ModelDirectory, files: ServiceFiles) -> dict[str, st
     state = found.state
     return {
         **facts,
+        **({} if state.log else {"log": f"standard error of process {state.pid}"}),
         "service": found.problem or f"is running since {_clock(state.began)}",
         "process": str(state.pid),
         "endpoints": ", ".join(state.endpoints),
         "memory": _size(resident_memory(state.pid)),
         **({} if found.problem else await _said(state)),
-        "options": encode(state.options).decode(),
+        "settings": state.options.differences,
     }
 
 
@@ -107,6 +107,11 @@ async def _said(state: ServiceState) -> dict[str, str]:
     except (ServerFailure, RemoteProtocolError, TransportBroken, TransportClosed, OSError) as error:
         return {"health": str(error) or f"silent for {_PATIENCE:g} seconds"}
     return {"health": health, "loaded": ", ".join(loaded) or "no models"}
+
+
+def _count(directory: ModelDirectory) -> str:
+    number = len(directory.entries())
+    return "1 model" if number == 1 else f"{number} models"
 
 
 def _size(number: int | None) -> str:

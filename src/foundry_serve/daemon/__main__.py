@@ -13,7 +13,6 @@ import platform
 import sys
 
 from foundry_proto import __version__
-from foundry_proto.codec import encode
 from foundry_serve.config import BadConfig
 from foundry_serve.config_sources import load_config
 from foundry_serve.daemon.log import LogFile
@@ -46,10 +45,10 @@ def main(arguments: str) -> int:
         return 1
     try:
         logger.info(
-            "version %s, Python %s, options %s",
+            "version %s, Python %s, settings: %s",
             __version__,
             platform.python_version(),
-            encode(config.shown).decode(),
+            config.differences,
         )
         state = ServiceState.starting(loaded, files.log)
         run_server(config, loaded.directory, Published(claim, state), own_key=state.key)
