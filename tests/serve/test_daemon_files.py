@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -131,6 +132,20 @@ def test_each_stage_of_a_server_is_published(files: ServiceFiles) -> None:
         said = files.read()
         assert said is not None
         assert (said.phase, said.pid, said.birth) == (phase, os.getpid(), birth_of(os.getpid()))
+    claim.release()
+
+
+def test_a_disk_that_is_full_ends_no_server(files: ServiceFiles, caplog: pytest.LogCaptureFixture) -> None:
+    claim = files.claim()
+    assert claim is not None
+    stages = Published(claim, evolve(STATE, phase="starting"))
+    files.state.mkdir()  # refuses what is written, as a full disk does
+    with pytest.raises(OSError, match=re.escape(str(files.state))):
+        stages.listening(["http://127.0.0.1:1"])
+    for stage in (stages.serving, stages.stopping):
+        caplog.clear()
+        stage()
+        assert str(files.state) in caplog.text
     claim.release()
 
 

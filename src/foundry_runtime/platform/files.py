@@ -117,6 +117,9 @@ def write_whole(path: Path, data: bytes, *, durable: bool = False, system: str =
         _replace(unfinished, path, system)
         if durable:
             flush_folder(path.parent, system=system)
+    except OSError as error:
+        error.filename = str(path)  # not the unfinished one; a full disk names none at all
+        raise
     finally:
         unfinished.unlink(missing_ok=True)
 

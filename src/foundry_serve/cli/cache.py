@@ -20,17 +20,10 @@ from foundry_serve.cli.asking import ask_service
 from foundry_serve.cli.course import shown_bytes
 from foundry_serve.cli.drawing import show_table
 from foundry_serve.cli.known import KnownModels, known_models
-from foundry_serve.cli.terminal import (
-    configured,
-    fail,
-    json_option,
-    models_on_disk,
-    print_json,
-    warn,
-    words_of,
-)
+from foundry_serve.cli.terminal import configured, fail, json_option, models_on_disk, print_json, warn
 from foundry_serve.daemon import control
 from foundry_serve.daemon.state import ServiceFiles
+from foundry_serve.words import words_of
 
 __all__ = ["cd", "list_", "location", "remove"]
 

@@ -23,8 +23,9 @@ from foundry_runtime.models.published.entries import PROVIDER_TYPE
 from foundry_serve.catalog import make_sources
 from foundry_serve.cli.drawing import progress_bar
 from foundry_serve.cli.known import KnownModels, known_models
-from foundry_serve.cli.terminal import INTERRUPTED, fail, models_on_disk, runtime_option, warn, words_of
+from foundry_serve.cli.terminal import INTERRUPTED, fail, models_on_disk, runtime_option, warn
 from foundry_serve.config import Runtime
+from foundry_serve.words import words_of
 
 __all__ = ["download", "fetch", "have_ready", "import_"]
 

@@ -7,19 +7,22 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import click
 from attrs import evolve, frozen
 
 from foundry_serve.cli.options import asked_for, server_options
-from foundry_serve.cli.terminal import fail, warn, words_of
+from foundry_serve.cli.terminal import fail, warn
 from foundry_serve.config import DEFAULT_PORT, BadConfig
 from foundry_serve.daemon.state import Published, ServiceFiles, ServiceState
 from foundry_serve.logs import set_up_logging
 from foundry_serve.serving import run_server
+from foundry_serve.words import words_of
 
 __all__ = ["serve"]
+
+_UNFOUND: Final = "other commands will not find this server"
 
 
 @click.command()
@@ -37,7 +40,7 @@ def serve(**given: Any) -> None:
     try:
         claim = ServiceFiles(directory.home).claim()
     except OSError as error:  # models can be served from where nothing can be written
-        warn(f"other commands will not find this server: {words_of(error)}")
+        warn(f"{_UNFOUND}: {words_of(error)}")
     if claim is not None:
         state = ServiceState.starting(loaded)
         published, own_key = Published(claim, state), state.key
@@ -60,7 +63,10 @@ class _Told:
 
     def listening(self, endpoints: Sequence[str]) -> None:
         if self._published is not None:
-            self._published.listening(endpoints)
+            try:
+                self._published.listening(endpoints)
+            except OSError as error:
+                warn(f"{_UNFOUND}: {words_of(error)}")
         click.echo(f"Serving on {endpoints[0]}/ (chat at /v1/chat/completions); Ctrl-C stops.")
 
     def serving(self) -> None:

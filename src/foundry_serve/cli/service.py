@@ -17,12 +17,13 @@ from foundry_proto.codec import encode
 from foundry_runtime.platform import port_holder
 from foundry_serve.cli.asking import NOT_RUNNING, service_files
 from foundry_serve.cli.options import asked_for, server_options
-from foundry_serve.cli.terminal import configured, fail, json_option, print_json, warn, words_of
+from foundry_serve.cli.terminal import configured, fail, json_option, print_json, warn
 from foundry_serve.config import DEFAULT_PORT
 from foundry_serve.config_sources import Loaded
 from foundry_serve.daemon import control
 from foundry_serve.daemon.control import Started, StartFailed, StopFailed
 from foundry_serve.daemon.state import ServiceFiles, ServiceState
+from foundry_serve.words import words_of
 
 __all__ = ["ensure_running", "restart", "start", "status", "stop"]
 

@@ -31,7 +31,6 @@ __all__ = [
     "runtime_option",
     "speak_utf8",
     "warn",
-    "words_of",
 ]
 
 INTERRUPTED: Final = 130
@@ -85,12 +84,6 @@ class CommandFailed(click.ClickException):
 def fail(message: str) -> NoReturn:
     """Say why the command can't go on, and end it with status 1."""
     raise CommandFailed(f"foundry: {message}")
-
-
-def words_of(error: OSError) -> str:
-    """What the system has refused, as one line says it: of what, and why."""
-    why = error.strerror or str(error)
-    return why if error.filename is None else f"{error.filename}: {why}"
 
 
 def print_json(value: object) -> None:

@@ -19,6 +19,7 @@ from foundry_serve.daemon.log import LogFile
 from foundry_serve.daemon.state import Published, ServiceFiles, ServiceState
 from foundry_serve.logs import set_up_logging
 from foundry_serve.serving import run_server
+from foundry_serve.words import words_of
 
 __all__ = ["main"]
 
@@ -53,7 +54,7 @@ def main(arguments: str) -> int:
         state = ServiceState.starting(loaded, files.log)
         run_server(config, loaded.directory, Published(claim, state), own_key=state.key)
     except (OSError, BadConfig) as error:
-        reason = getattr(error, "strerror", None) or error
+        reason = words_of(error) if isinstance(error, OSError) else error
         logger.error("%s", reason)  # noqa: TRY400 - it says all there is to say
         return 1
     except Exception:  # the process's own border: nobody reads what a background process prints

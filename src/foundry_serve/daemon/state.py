@@ -10,6 +10,7 @@ starts a service announces it first. So a state is stale if its process is gone,
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import time
@@ -26,8 +27,11 @@ from foundry_proto.wire import Wire
 from foundry_runtime.platform import birth_of, make_private_folder, try_lock, write_whole
 from foundry_serve.config import Config
 from foundry_serve.config_sources import Loaded
+from foundry_serve.words import words_of
 
 __all__ = ["Claim", "Phase", "Published", "ServiceFiles", "ServiceState"]
+
+logger = logging.getLogger(__name__)
 
 Phase = Literal["starting", "running", "stopping"]
 
@@ -224,16 +228,26 @@ class Published:
         self._state = state
 
     def listening(self, endpoints: Sequence[str]) -> None:
-        """Publish where it listens."""
+        """Publish where it listens.
+
+        Raises:
+            OSError: It cannot be written, so that nobody would find it.
+        """
         self._move(evolve(self._state, endpoints=tuple(endpoints)))
 
     def serving(self) -> None:
         """Publish that it answers."""
-        self._move(evolve(self._state, phase="running"))
+        self._try_to_move(evolve(self._state, phase="running"))
 
     def stopping(self) -> None:
         """Publish that it ends."""
-        self._move(evolve(self._state, phase="stopping"))
+        self._try_to_move(evolve(self._state, phase="stopping"))
+
+    def _try_to_move(self, state: ServiceState) -> None:
+        try:
+            self._move(state)
+        except OSError as error:  # no reason to end, and to cut running answers
+            logger.warning("what others read of this process is not up to date: %s", words_of(error))
 
     def _move(self, state: ServiceState) -> None:
         self._state = state
