@@ -42,7 +42,7 @@ def home(tmp_path: Path) -> ModelDirectory:
 @pytest.fixture(autouse=True)
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(type(PROGRESS), "final_pause", 0.0)
-    monkeypatch.setattr("foundry_proto.transfer.machine._FIRST_DELAY", 0.01)
+    monkeypatch.setattr("foundry_proto.transfer._file._FIRST_DELAY", 0.01)
 
 
 @asynccontextmanager

@@ -26,7 +26,7 @@ def place(tmp_path: Path) -> Place:
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No waiting between attempts but what a test asks for, and nobody's proxies or certificates."""
-    monkeypatch.setattr("foundry_proto.transfer.machine._FIRST_DELAY", 0.01)
+    monkeypatch.setattr("foundry_proto.transfer._file._FIRST_DELAY", 0.01)
     monkeypatch.setattr("foundry_runtime.download.http._FIRST_DELAY", 0.01)
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR"):
         monkeypatch.delenv(name, raising=False)
