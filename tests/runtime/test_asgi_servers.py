@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import anyio
 import pytest
+from fastapi import FastAPI
 from starlette.applications import Starlette
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.routing import Mount
 
 from foundry_proto.messages.chat import ChatCompletionRequest
 from foundry_proto.operations import CHAT_COMPLETIONS
+from foundry_runtime.application import Application
 from foundry_runtime.asgi import ASGIApplication
 from foundry_runtime.client import Client, ServerFailure
 from foundry_runtime.transport import connect_tcp
-from tests.support.applications import chat_request, make_test_application
+from tests.support.applications import Journal, chat_request, make_test_application
 from tests.support.asgi_servers import LOOPS, SERVERS, ServerKind, served_by
 from tests.support.serving import raw_request, until
 
@@ -71,21 +75,41 @@ async def test_a_body_too_large_is_refused_without_reading_it(kind: ServerKind) 
         await transport.aclose()
 
 
-async def test_it_is_mounted_at_a_prefix(kind: ServerKind) -> None:
-    application = make_test_application()
-
+def in_starlette(application: Application[Journal]) -> Any:
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         async with application.running():
             yield
 
-    outer = Starlette(routes=[Mount("/models of mine", app=ASGIApplication(application))], lifespan=lifespan)
-    async with served_by(kind, outer) as port:
+    return Starlette(routes=[Mount("/models of mine", app=ASGIApplication(application))], lifespan=lifespan)
+
+
+def in_fastapi(application: Application[Journal]) -> Any:
+    """Behind a middleware, as most have one."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with application.running():
+            yield
+
+    outer = FastAPI(lifespan=lifespan)
+    outer.add_middleware(GZipMiddleware)
+    outer.mount("/models of mine", ASGIApplication(application))
+    return outer
+
+
+@pytest.mark.parametrize("make", [in_starlette, in_fastapi])
+async def test_it_is_mounted_at_a_prefix(
+    kind: ServerKind, make: Callable[[Application[Journal]], Any]
+) -> None:
+    application = make_test_application()
+    async with served_by(kind, make(application)) as port:
         for path, expected in ((b"/models%20of%20mine", b'"content":"one "'), (b"", b"Not Found")):
             transport = await connect_tcp("127.0.0.1", port)
-            request = raw_request(chat_request(text="one"))
+            request = raw_request(chat_request(text="one", stream=True))
             await transport.send(request.replace(b" /v1", b" " + path + b"/v1", 1))
             answer = b""
             while expected not in answer:
                 answer += await transport.receive()
             await transport.aclose()
+    assert not application._running

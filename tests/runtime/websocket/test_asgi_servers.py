@@ -11,8 +11,7 @@ import anyio
 import pytest
 import trio
 import trio_websocket
-from starlette.applications import Starlette
-from starlette.routing import Mount
+from fastapi import FastAPI
 from websockets.asyncio.client import connect
 
 from foundry_proto.messages.watch import ModelChanged, Watching
@@ -149,11 +148,12 @@ async def test_other_clients_find_it_below_the_prefix_that_it_is_mounted_at(kind
     application = make_test_application()
 
     @asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         async with application.running():
             yield
 
-    outer = Starlette(routes=[Mount("/models of mine", app=ASGIApplication(application))], lifespan=lifespan)
+    outer = FastAPI(lifespan=lifespan)
+    outer.mount("/models of mine", ASGIApplication(application))
     async with served_by(kind, outer) as port:
         place = f"127.0.0.1:{port}", "/models%20of%20mine/foundry/watch"
         said = json.dumps({"type": "chat", "id": "1", "body": {**HOLD, "model": "echo"}})
