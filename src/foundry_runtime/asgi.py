@@ -238,7 +238,8 @@ class _Served:
         while True:
             with anyio.move_on_after(self._time_outs.write) as patience:
                 if (await self._receive())["type"] in _GONE:
-                    return True
+                    # Some servers say so while they take the end of the answer: that must not be cut.
+                    return not self.answered
             if patience.cancelled_caught:
                 if self._writing and self._written == before:
                     return True

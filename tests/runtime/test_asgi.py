@@ -149,6 +149,25 @@ async def test_a_hang_up_while_the_body_comes_ends_the_request() -> None:
     assert (exchange.sent, journal.begun) == ([], [])
 
 
+@pytest.mark.parametrize("stream", [True, False])
+async def test_an_end_that_the_server_takes_is_not_cut_by_its_word_that_all_is_over(stream: bool) -> None:
+    application = make_test_application()
+    scope, body = scope_of(raw_request(chat_request(text="one", stream=stream)))
+    taken: list[Message] = []
+    async with application.running():
+        exchange = Exchange(ASGIApplication(application), [body])
+        exchange.left = [body]
+
+        async def send(message: Message) -> None:
+            if message["type"] == "http.response.body" and not message["more_body"]:
+                exchange.gone.set()
+                await anyio.sleep(0.01)  # As hypercorn on trio, which closes the connection there.
+            taken.append(message)
+
+        await exchange.app({**scope, "type": "http"}, exchange.receive, send)
+    assert taken[-1]["more_body"] is False
+
+
 async def test_a_send_that_fails_is_a_hang_up(caplog: pytest.LogCaptureFixture) -> None:
     application = make_test_application()
     scope, body = scope_of(raw_request(chat_request("endless", stream=True)))
