@@ -33,7 +33,6 @@ __all__ = [
     "chat",
     "chat_body",
     "events_of",
-    "headers_of",
     "open_link",
     "progress_of",
     "request",
@@ -50,7 +49,7 @@ _EVENT_LIMIT: Final = 1024 * 1024
 _QUESTION: Final = ({"role": "user", "content": "Name three primary colors."},)
 
 
-def headers_of(target: Target) -> list[tuple[str, str]]:
+def _headers_of(target: Target) -> list[tuple[str, str]]:
     """The headers that every request has."""
     key = [("Authorization", f"Bearer {target.key}")] if target.key is not None else []
     return [("Host", target.host), *key]
@@ -69,7 +68,7 @@ def request(
         more: Further headers; a `Content-Type` among them replaces the usual one.
         version: Of HTTP.
     """
-    headers = [*headers_of(target), *more]
+    headers = [*_headers_of(target), *more]
     data = b""
     if body is not None:
         data = body if isinstance(body, bytes) else dump_json(body)

@@ -121,8 +121,6 @@ class Case:
     """Tries it; raises `Unmet` or `Untestable`."""
     needs: tuple[Need, ...] = ()
     order: Order = "any"
-    derived: bool = False
-    """Whether it follows from the table of operations."""
 
 
 @define

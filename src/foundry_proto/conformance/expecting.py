@@ -19,7 +19,6 @@ __all__ = [
     "error",
     "find",
     "is_a",
-    "is_error_object",
     "json_of",
     "media_type",
     "message",
@@ -158,7 +157,7 @@ def error(reply: Reply, *expected: int) -> Any:
     """Expect a refusal with one of these statuses and OpenAI's error object, and give the body."""
     status(reply, *expected)
     body = json_of(reply)
-    is_error_object(body)
+    _is_error_object(body)
     return body
 
 
@@ -175,7 +174,7 @@ def says_no_model(reply: Reply) -> None:
     )
 
 
-def is_error_object(body: Any) -> None:
+def _is_error_object(body: Any) -> None:
     """Expect OpenAI's error object in a body."""
     text(body, "error.message")
     text(body, "error.type")

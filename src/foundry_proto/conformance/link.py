@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from typing import Final, Literal
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from foundry_proto.conformance.problems import Unmet
 from foundry_proto.conformance.steps import Close, Happened, Open, Receive, Script, Send
@@ -49,8 +49,6 @@ class Reply:
     pieces: tuple[Piece, ...] = ()
     interim: tuple[int, ...] = ()
     """The statuses that came before, such as 100."""
-    asked_at: float = 0.0
-    ended_at: float = 0.0
 
     @property
     def body(self) -> bytes:
@@ -78,12 +76,10 @@ class Link:
     """Bytes of the body, or of the chunk, that are still to come."""
     _reply: Reply | None = field(init=False, default=None)
     _pieces: list[Piece] = field(init=False, factory=list)
-    _asked_at: float = field(init=False, default=0.0)
 
     def send(self, data: bytes) -> Script[bool]:
         """Send bytes; whether the server still takes them."""
         happened: Happened = yield Send(self.number, data)
-        self._asked_at = happened.at
         return happened.outcome == "done"
 
     def close(self) -> Script[None]:
@@ -149,8 +145,6 @@ class Link:
             headers=headers,
             framing=framing,
             interim=tuple(interim),
-            asked_at=self._asked_at,
-            ended_at=self._at,
         )
         return self._reply
 
@@ -219,16 +213,7 @@ class Link:
         while (yield from self.piece()) is not None:
             pass
         assert self._reply is not None
-        return Reply(
-            status=self._reply.status,
-            version=self._reply.version,
-            headers=self._reply.headers,
-            framing=self._reply.framing,
-            interim=self._reply.interim,
-            pieces=tuple(self._pieces),
-            asked_at=self._reply.asked_at,
-            ended_at=self._at,
-        )
+        return evolve(self._reply, pieces=tuple(self._pieces))
 
     def reply(self, method: str = "GET") -> Script[Reply]:
         """Read the next reply to its end."""

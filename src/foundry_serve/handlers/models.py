@@ -28,13 +28,13 @@ from foundry_runtime.models.description import CatalogModel
 from foundry_serve.failures import model_not_found
 from foundry_serve.services import Services
 
-__all__ = ["cached_models", "get_model", "list_catalog", "list_models", "model_info"]
+__all__ = ["cached_models", "get_model", "list_catalog", "list_models"]
 
 
 async def list_catalog(services: Services, request: Request[None], send: Send) -> None:
     """Answer `GET /foundry/list`: an array, as clients need it, or the reference page's object."""
     words: ListWords = request.head.query
-    models = tuple(model_info(model) for model in await _catalog(services))
+    models = tuple(_model_info(model) for model in await _catalog(services))
     await send(Response(value=ModelList(models=models) if words.format == "object" else models))
 
 
@@ -62,7 +62,7 @@ async def _catalog(services: Services) -> list[CatalogModel]:
     return await anyio.to_thread.run_sync(services.catalog.models)
 
 
-def model_info(model: CatalogModel) -> ModelInfo:
+def _model_info(model: CatalogModel) -> ModelInfo:
     """Write a model as `/foundry/list` shows it."""
     return ModelInfo(
         name=model.id,

@@ -18,7 +18,7 @@ from foundry_proto.chat.offer import ToolOffer
 from foundry_proto.messages.tools import FunctionDefinition
 from foundry_runtime.engine.text.template import TemplateError
 
-__all__ = ["ToolManner", "find_manner", "plain_tool"]
+__all__ = ["ToolManner", "find_manner"]
 
 _Message = dict[str, Any]
 
@@ -70,7 +70,7 @@ class ToolManner:
             return ready, None
         match self.tools:
             case "variable":
-                return ready, [plain_tool(function) for function in offer.functions]
+                return ready, [_plain_tool(function) for function in offer.functions]
             case "message":
                 listed = json.dumps([_plain(function) for function in offer.functions], ensure_ascii=False)
                 return _with_system(ready, {"tools": listed}), None
@@ -81,7 +81,7 @@ class ToolManner:
                 return _with_first_question(ready, words), None
 
 
-def plain_tool(function: FunctionDefinition) -> dict[str, object]:
+def _plain_tool(function: FunctionDefinition) -> dict[str, object]:
     """Write a function as templates and OpenAI's API have it."""
     return {"type": "function", "function": _plain(function)}
 

@@ -41,7 +41,7 @@ from foundry_runtime.engine.text.guidance.forms import (
     Then,
 )
 
-__all__ = ["MOST_CALLS", "calls_form", "form_for", "response_form"]
+__all__ = ["MOST_CALLS", "form_for"]
 
 
 MOST_CALLS: Final = 16
@@ -82,7 +82,7 @@ def form_for(
     return behind if opens_reasoning else OneOf((form, Then((Marker(begin), behind))))
 
 
-def response_form(asked: ResponseFormat) -> Form | None:
+def _response_form(asked: ResponseFormat) -> Form | None:
     """The form of the content alone; `None` for text."""
     path = ("response_format",)
     match asked:
@@ -103,7 +103,7 @@ def response_form(asked: ResponseFormat) -> Form | None:
             assert_never(asked)
 
 
-def calls_form(markup: Markup, offer: ToolOffer) -> Form:
+def _calls_form(markup: Markup, offer: ToolOffer) -> Form:
     """One or more calls of the functions offered, as the model's family writes them.
 
     Args:
@@ -131,13 +131,13 @@ def calls_form(markup: Markup, offer: ToolOffer) -> Form:
 
 
 def _answer(request: ChatCompletionRequest, markup: Markup, offer: ToolOffer | None) -> Form | None:
-    content = response_form(request.response_format) if request.response_format else None
+    content = _response_form(request.response_format) if request.response_format else None
     if offer is None:
         return content
     strict = any(function.strict is True for function in offer.functions)
     if not offer.must_call and content is None and not strict:
         return None
-    calls = calls_form(markup, offer)
+    calls = _calls_form(markup, offer)
     if offer.must_call:
         return calls
     if content is not None:
