@@ -328,6 +328,10 @@ _converter: Final = _make_converter()
 def structure(cls: type[T], value: object) -> T:
     """Make an instance of a message class from plain JSON values.
 
+    Args:
+        cls: As for `decode`.
+        value: What `json.loads` gives: dictionaries, lists, strings, numbers, booleans, `None`.
+
     Raises:
         ContentError: Naming the field, what was expected, and what came.
     """
@@ -344,13 +348,24 @@ def decode(cls: type[T], data: bytes | bytearray, *, depth: int = MAX_DEPTH) -> 
         depth: The most levels of nesting, at most `MAX_DEPTH`.
 
     Raises:
-        ContentError: Naming the field, what was expected, and what came.
+        ContentError: Naming the field, what was expected, and what came; any other exception is a bug.
+
+    Source: RFC 8259, and stricter where it leaves something open: no name twice in an object (section 4), no
+    number that is not finite or has more than 400 digits (section 6), no lone surrogate (section 8.2).
     """
     return structure(cls, load_json(data, depth=depth))
 
 
 def encode(value: object) -> bytes:
     """Write one message as compact UTF-8 JSON; fields that are `ABSENT` are left out, `None` is written.
+
+    `decode` is the inverse.
+
+    Args:
+        value: An instance of a message class, or any value that its fields may have.
+
+    Returns:
+        The JSON text, without white space between its tokens.
 
     Raises:
         LocalProtocolError: JSON cannot carry the value: a number that is not finite, a lone surrogate, an

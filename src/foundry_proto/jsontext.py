@@ -43,7 +43,11 @@ class ContentError(ValueError):
         self.path = path
 
     def under(self, key: str | int) -> ContentError:
-        """The same error, seen from one level further out."""
+        """The same error, seen from one level further out.
+
+        Args:
+            key: The property, or the index from 0, at which the value stands there.
+        """
         return ContentError(self.message, (key, *self.path))
 
     @property

@@ -204,7 +204,14 @@ class Application(Generic[ContextT]):
             task_group.cancel_scope.cancel()
 
     def check(self, head: Head) -> Failure | None:
-        """Decide, before a byte of the body is read, whether this request is served; `None` if it is."""
+        """Decide, before a byte of the body is read, whether this request is served.
+
+        Args:
+            head: The request's.
+
+        Returns:
+            What to answer instead; `None` if it is served.
+        """
         if not self._running:
             return _NOT_RUNNING
         if head.operation.local and not is_local(head.client):
@@ -215,7 +222,15 @@ class Application(Generic[ContextT]):
         return None
 
     def refused(self, failure: Failure, head: Head | None = None) -> Failure:
-        """Give what is sent for a request that no handler sees; whoever refuses one calls this."""
+        """Give what is sent for a request that no handler sees; whoever refuses one calls this.
+
+        Args:
+            failure: Why.
+            head: The request's, if it came so far.
+
+        Returns:
+            The failure, with what the observer adds to it.
+        """
         if self._observer is None:
             return failure
         return self._observer.refused(self._running[0] if self._running else None, failure, head)
@@ -226,8 +241,12 @@ class Application(Generic[ContextT]):
         A handler's exception becomes a 500, or the end of the stream, whose text tells nothing of the inside;
         the log tells all.
 
+        Args:
+            request: What is asked; `check` has let it pass.
+            carrier: Takes the answer to its client, and knows when that is gone.
+
         Raises:
-            Hangup: The client is gone.
+            Hangup: The client is gone; any other exception is a bug.
         """
         if not request.head.operation.long:
             await self._handle(request, carrier)

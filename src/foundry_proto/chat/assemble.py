@@ -119,6 +119,9 @@ class ChatAssembler:
     def add(self, chunk: ChatCompletionChunk) -> str:
         """Take the next chunk.
 
+        Args:
+            chunk: In the order in which they came; those of several choices may be mixed.
+
         Returns:
             The text that it adds to the first choice, for who prints as it comes.
         """

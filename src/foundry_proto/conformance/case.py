@@ -139,7 +139,7 @@ class Section:
     def case(
         self, name: str, requirement: str, *, level: Level = "MUST", **more: Any
     ) -> Callable[[Callable[[Target], Script[Any]]], Callable[[Target], Script[Any]]]:
-        """Make a function's script a case; `more` is what is not as in the section's other cases."""
+        """Make a function's script a case, as its decorator; see `add`."""
 
         def add(script: Callable[[Target], Script[Any]]) -> Callable[[Target], Script[Any]]:
             self.add(name, requirement, script, level=level, **more)
@@ -156,7 +156,15 @@ class Section:
         level: Level = "MUST",
         **more: Any,
     ) -> None:
-        """Add a case."""
+        """Add a case.
+
+        Args:
+            name: What follows the section's name in its id.
+            requirement: What is required, in a sentence.
+            script: Tries it.
+            level: How much it binds.
+            more: Fields of `Case` that are not as in the section's other cases.
+        """
         fields = {
             "source": self.source,
             "profiles": self.profiles,

@@ -113,7 +113,11 @@ _CHANGED_BY_SAMPLE: Final = ("register_model", "unregister_model", "shutdown", "
 
 
 def derive(operations: Operations) -> tuple[Case, ...]:
-    """Give the cases that follow from a table of operations."""
+    """Give the cases that follow from a table of operations.
+
+    Args:
+        operations: Also such as the project does not know: their cases are of the group and profile `extra`.
+    """
     cases: list[Case] = []
     for operation in operations:
         cases += _cases_of(operation)

@@ -53,7 +53,11 @@ class Report:
     seconds: float = 0.0
 
     def count(self, outcome: Outcome) -> int:
-        """How many cases came to this."""
+        """How many cases came to this.
+
+        Args:
+            outcome: Such as `passed`.
+        """
         return sum(verdict.outcome == outcome for verdict in self.verdicts)
 
     @property
@@ -63,12 +67,27 @@ class Report:
 
 
 def selected(cases: Iterable[Case], profiles: Collection[ProfileName]) -> list[Case]:
-    """The cases that concern a server of these profiles."""
+    """The cases that concern a server of these profiles.
+
+    Args:
+        cases: Of these.
+        profiles: Whom the server serves.
+    """
     return [case for case in cases if not set(case.profiles).isdisjoint(profiles)]
 
 
 def judge(case: Case, target: Target, profiles: Collection[ProfileName]) -> Script[Verdict]:
-    """Try one case."""
+    """Try one case.
+
+    Args:
+        case: What is required, and the script that tries it.
+        target: The server, as `look` has found it.
+        profiles: Whom the server serves: of a group that none of them requires, an absence is no failure.
+
+    Returns:
+        The script, which returns the verdict; what a case raises beside `Unmet` and `Untestable` is a bug of
+        the kit's, and raised.
+    """
     began: Happened = yield Sleep(0)
     if case.group in target.absent and not any(case.group in PROFILES[name].requires for name in profiles):
         method, path = GROUPS[case.group]
@@ -118,7 +137,12 @@ _IF_KNOWN: Final[Mapping[Outcome, Outcome]] = {"failed": "known", "passed": "une
 
 
 def with_known(verdict: Verdict, known: Mapping[str, str]) -> Verdict:
-    """Give the verdict as it is where deviations are known: a case's id, and the reason."""
+    """Give the verdict as it is where deviations are known.
+
+    Args:
+        verdict: What a case came to.
+        known: A case's id, and the reason why it fails: it fails as `known`, and to pass is then a failure.
+    """
     reason = known.get(verdict.case.id)
     if reason is None or verdict.outcome not in _IF_KNOWN:
         return verdict

@@ -32,6 +32,12 @@ _MOST_TRIED: Final = 5
 def look(target: Target) -> Script[Target]:
     """Find out what is to be known of a server.
 
+    Args:
+        target: How it is reached; a model that is named there is not looked for.
+
+    Returns:
+        The script, which returns the same target with what was found.
+
     Raises:
         Unmet: It cannot be reached, or what it says is no HTTP.
     """

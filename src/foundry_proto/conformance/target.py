@@ -54,7 +54,11 @@ class Target:
         return self.listed or self.model
 
     def lacks(self, need: str) -> str | None:
-        """Say why something that a case needs is not there; `None` if it is."""
+        """Say why something that a case needs is not there; `None` if it is.
+
+        Args:
+            need: A `Need` of `case.py`.
+        """
         return _LACKS[need](self)
 
 

@@ -116,7 +116,10 @@ class ClientConnection:
         return b"".join(piece or b"" for piece in pieces)
 
     def receive_data(self, data: bytes) -> None:
-        """Take bytes from the server.
+        """Take bytes from the server; `next_event` says what they mean.
+
+        Args:
+            data: Bytes, cut anywhere; an empty piece changes nothing.
 
         Raises:
             LocalProtocolError: The end was already told.
@@ -126,7 +129,7 @@ class ClientConnection:
         self._input += data
 
     def receive_eof(self) -> None:
-        """The server sends nothing more."""
+        """Say that the server sends nothing more; saying it again changes nothing."""
         self._eof = True
 
     def next_event(self) -> ClientAnswer | NeedData:
@@ -137,7 +140,8 @@ class ClientConnection:
             `Failure`; otherwise `NEED_DATA`.
 
         Raises:
-            RemoteProtocolError: The answer is none; so says every later call.
+            RemoteProtocolError: What came is no answer (RFC 9112), or none to this operation; so says every
+                later call. Any other exception is a bug.
         """
         if self._exchange is None:
             return NEED_DATA

@@ -111,6 +111,9 @@ class ClientConversation:
     def cancel(self, call: str) -> bytes:
         """Ask for a chat to end; its answer may be whole all the same.
 
+        Args:
+            call: The chat's id.
+
         Returns:
             The text to send.
         """
@@ -119,11 +122,14 @@ class ClientConversation:
     def receive(self, data: bytes) -> ClientEvent | None:
         """Take a whole text of the server's.
 
+        Args:
+            data: The text, UTF-8.
+
         Returns:
             What it says; `None` for a type that is not known, since servers grow.
 
         Raises:
-            RemoteProtocolError: It is none of the protocol.
+            RemoteProtocolError: It is none of the protocol; any other exception is a bug.
         """
         try:
             plain = load_json(data)

@@ -32,7 +32,12 @@ _TOPICS: Final[Mapping[type, Topic]] = {
 
 
 def is_wanted(event: ServerEvent, wish: WatchRequest) -> bool:
-    """Whether a client with this wish is told of this event."""
+    """Whether a client with this wish is told of this event.
+
+    Args:
+        event: What happens.
+        wish: The last one that the client has said.
+    """
     if _TOPICS[type(event)] not in wish.topics:
         return False
     if not isinstance(event, DownloadProgressed | DownloadEnded):

@@ -145,7 +145,7 @@ class ServerConversation:
             data: The text, UTF-8.
 
         Returns:
-            What to do about it.
+            What to do about it, never an exception: a text that is none of the protocol is `Refused`.
         """
         plain: object = None
         try:
@@ -230,6 +230,9 @@ class ServerConversation:
 
     def cancelled(self, call: str) -> list[bytes]:
         """End a chat without a whole answer.
+
+        Args:
+            call: The chat's id.
 
         Returns:
             Texts to send; none if it is over.

@@ -95,7 +95,12 @@ class ClientExchange:
         return self._method, target, headers, body
 
     def receive_head(self, status: int, headers: Headers) -> None:
-        """Take the response's head."""
+        """Take the response's head.
+
+        Args:
+            status: The final one; interim ones (1xx) are no part of an answer (RFC 9110, section 15.2).
+            headers: Names in lower case.
+        """
         self._status, self._headers = status, headers
         media = (header(headers, b"content-type") or b"").partition(b";")[0].strip().lower()
         stream = self._operation.stream
@@ -105,8 +110,11 @@ class ClientExchange:
     def receive_body(self, data: bytes | bytearray) -> None:
         """Take a piece of the response's body.
 
+        Args:
+            data: Bytes, cut anywhere, without what frames them.
+
         Raises:
-            RemoteProtocolError: The body is too large.
+            RemoteProtocolError: The body is larger than the exchange's limit.
         """
         if self._stream is not None:
             self._stream.receive_data(bytes(data))
@@ -116,7 +124,7 @@ class ClientExchange:
         self._body += data
 
     def receive_end(self) -> None:
-        """The response's body is whole."""
+        """Say that the response's body is whole; `next_event` then gives the rest of the answer."""
         self._eof = True
         if self._stream is not None:
             self._stream.receive_eof()
@@ -124,8 +132,12 @@ class ClientExchange:
     def next_event(self) -> ClientAnswer | NeedData:
         """Give the next event of the answer.
 
+        Returns:
+            A `Response`; or `StreamItem`s and then `StreamEnd`; or a `Failure`, which a server may also send
+            in the midst of a stream. `NEED_DATA` before more has come, and after the last event.
+
         Raises:
-            RemoteProtocolError: The answer is none of this operation.
+            RemoteProtocolError: The answer is none of this operation; any other exception is a bug.
         """
         if self._over:
             return NEED_DATA

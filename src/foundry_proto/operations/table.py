@@ -91,7 +91,13 @@ class Operation(Generic[RequestT, ResponseT, ItemT]):
         return self.request is not NoneType and not self.upgrade
 
     def target(self, params: Mapping[str, str]) -> str:
-        """Fill the path's parameters in, percent-encoded.
+        """Fill the path's parameters in, percent-encoded (RFC 3986, section 2.1).
+
+        Args:
+            params: A value for each name that stands in braces.
+
+        Returns:
+            The path, without a query string.
 
         Raises:
             LocalProtocolError: A parameter is missing, empty, or no Unicode text.
@@ -133,7 +139,14 @@ class Match:
         return self._allowed
 
     def by_method(self, method: str) -> Operation[Any, Any, Any] | None:
-        """The operation for a method; HEAD is answered by a safe GET."""
+        """The operation for a method; HEAD is answered by a safe GET (RFC 9110, section 9.3.2).
+
+        Args:
+            method: As on the wire; methods are case-sensitive (RFC 9110, section 9.1).
+
+        Returns:
+            Its row; `None` for a method that the path does not have, which is answered with 405.
+        """
         for operation in self.operations:
             if method in operation.methods or (
                 method == "HEAD" and operation.safe and "GET" in operation.methods
@@ -191,7 +204,11 @@ class Operations:
         return Operations((*self._rows, *rows), not_yet=dict.fromkeys((*self.not_yet, *more)))
 
     def misses(self, path: str) -> bool:
-        """Whether a raw path that no row has is one of `not_yet`, or lies below one."""
+        """Whether a raw path that no row has is one of `not_yet`, or lies below one.
+
+        Args:
+            path: As for `match`.
+        """
         return any(f"{path}/".startswith(f"{missing}/") for missing in self.not_yet)
 
     def match(self, path: str) -> Match | None:

@@ -127,6 +127,9 @@ class Transfer:
     def file_progress(self, path: str) -> tuple[int, int]:
         """How many bytes of a file are here, and how many there shall be.
 
+        Args:
+            path: As the plan has it.
+
         Raises:
             KeyError: The plan has no such file.
         """
@@ -157,6 +160,9 @@ class Transfer:
 
         Args:
             now: Seconds on any clock that runs evenly.
+
+        Returns:
+            One action, which is taken to be under way from now on.
         """
         if self._saving is None and (self._must_save or self._unsaved >= self._save_every):
             return self._save()
@@ -241,6 +247,9 @@ class Transfer:
     def prepared(self, path: str) -> None:
         """The file is there, with its size and nothing in it that counts.
 
+        Args:
+            path: That of the `Prepare` which asked for it.
+
         Raises:
             LocalProtocolError: It was not to be made.
         """
@@ -251,6 +260,10 @@ class Transfer:
 
     def received(self, wanted: Range, count: int) -> None:
         """Further bytes of a range have come, in their order.
+
+        Args:
+            wanted: The range, as its `Fetch` had it.
+            count: How many bytes, since the last call.
 
         Raises:
             LocalProtocolError: The range is not on its way, or has not so many bytes left.
@@ -266,6 +279,10 @@ class Transfer:
 
     def flushed(self, wanted: Range, position: int) -> None:
         """The bytes of a range up to a position in the file are on the disk, and will outlive a crash.
+
+        Args:
+            wanted: The range, as its `Fetch` had it.
+            position: In bytes from the file's beginning; where it is the range's `stop`, the range is over.
 
         Raises:
             LocalProtocolError: The range is not on its way, or these bytes have not come.
@@ -328,7 +345,11 @@ class Transfer:
             self.cancel(f"{wanted.path}: {reason}")
 
     def verified(self, path: str, sha256: str) -> None:
-        """The file has this SHA-256, in hexadecimal; one that is wrong is fetched anew, once.
+        """The file has this hash; one that is wrong is fetched anew, once.
+
+        Args:
+            path: That of the `Verify` which asked for it.
+            sha256: Of all its bytes, in hexadecimal, in any letter case.
 
         Raises:
             LocalProtocolError: It was not to be verified.

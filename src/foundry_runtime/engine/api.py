@@ -252,6 +252,9 @@ class Engine(Protocol):
     def admit(self, job: Job) -> None:
         """Take a job; its first computation happens in a later `step`.
 
+        Args:
+            job: One sequence: the prompt's token ids, and how to go on.
+
         Raises:
             Refused: The job can never run here. Nothing was kept of it.
             Overloaded: The job cannot run now. Nothing was kept of it.
@@ -260,7 +263,11 @@ class Engine(Protocol):
         ...
 
     def cancel(self, job: Job) -> None:
-        """Forget a job at once: no event for it follows. A job that has ended, or is unknown, is ignored."""
+        """Forget a job at once: no event for it follows. A job that has ended, or is unknown, is ignored.
+
+        Args:
+            job: The same object as was admitted.
+        """
         ...
 
     def step(self) -> Sequence[EngineEvent]:

@@ -92,11 +92,22 @@ class Worker(Protocol):
 
         It never waits and never raises for what the job is: `Refused`, and a closed or lost engine
         (`EngineLost`), come as a `Broken`.
+
+        Args:
+            job: One sequence.
+            text: Makes text of its tokens, in the worker; ends the job where a stop text is found.
+
+        Returns:
+            Where its deliveries come, in their order.
         """
         ...
 
     def submit_all(self, jobs: Sequence[tuple[Job, TextStream]]) -> Generations:
-        """Give jobs to the engine, at least one, to receive from all of them at once; see `submit`."""
+        """Give jobs to the engine, to receive from all of them at once; see `submit`.
+
+        Args:
+            jobs: At least one; each delivery comes with its job's index among them.
+        """
         ...
 
     async def aclose(self) -> None:

@@ -23,7 +23,7 @@ def main() -> None:
     except OSError as error:
         if error.filename is None:  # nothing that a user could look at: a mistake of the program's
             raise
-        from foundry_serve.words import words_of  # noqa: PLC0415
+        from foundry_serve.words import words_of  # noqa: PLC0415 - as above
 
         sys.exit(f"foundry: {words_of(error)}")
     except ModuleNotFoundError as error:
