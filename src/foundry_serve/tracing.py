@@ -3,9 +3,9 @@
 Knows: the semantic conventions for generative AI, and that a client's own trace goes on here (`traceparent`).
 Refuses to know: where traces go: the variables of OpenTelemetry's SDK (`OTEL_EXPORTER_OTLP_ENDPOINT`, …) say.
 
-Source: the semantic conventions for generative AI, version 1.37 of the specification: "Inference" and
-"Embeddings" for names and attributes. Choice: the kind of a span is SERVER, for this is the server's side;
-the conventions describe the client's.
+Source: OpenTelemetry's semantic conventions for generative AI, which are in development: "Inference" and
+"Embeddings" for names and attributes, the JSON schema of input messages for their form. Choice: the kind of a
+span is SERVER, for this is the server's side; the conventions describe the client's.
 """
 
 from __future__ import annotations
@@ -76,7 +76,6 @@ _ASKED: Final = {
     "frequency_penalty": "gen_ai.request.frequency_penalty",
     "presence_penalty": "gen_ai.request.presence_penalty",
     "seed": "gen_ai.request.seed",
-    "n": "gen_ai.request.choice.count",
     "stream": "gen_ai.request.stream",
 }
 """Properties of a request, and the attributes that say the same."""
@@ -115,7 +114,7 @@ class OpenTelemetry:
             record_exception=False,
             set_status_on_exception=False,
         ) as span:
-            yield _OtelSpan(span)
+            yield _OtelSpan(span, streams=getattr(request.value, "stream", None) is True)
 
     def _attributes(self, operation: str, request: Request[Any], one: Noted) -> dict[str, Any]:
         body = request.value
@@ -131,22 +130,67 @@ class OpenTelemetry:
             value = getattr(body, name, None)
             if isinstance(value, bool | int | float):
                 found[attribute] = value
+        choices = getattr(body, "n", None)
+        if isinstance(choices, int) and choices != 1:
+            found["gen_ai.request.choice.count"] = choices
+        form = getattr(getattr(body, "response_format", None), "type", None)
+        if isinstance(form, str):
+            found["gen_ai.output.type"] = "json" if form.startswith("json") else "text"
         limit = getattr(body, "max_completion_tokens", None) or getattr(body, "max_tokens", None)
         if isinstance(limit, int):
             found["gen_ai.request.max_tokens"] = limit
         stop = getattr(body, "stop", None)
         if stop:
             found["gen_ai.request.stop_sequences"] = [stop] if isinstance(stop, str) else [*stop]
-        if self.prompts:
-            asked = json.loads(request.raw)
-            found["gen_ai.input.messages"] = json.dumps(asked.get("messages", asked), ensure_ascii=False)
+        if self.prompts and operation != "embeddings":  # for these the conventions have no messages
+            messages = _messages(json.loads(request.raw))
+            found["gen_ai.input.messages"] = json.dumps(messages, ensure_ascii=False)
         return found
+
+
+def _messages(body: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What a request asks, in the conventions' form. Token ids are no text, and are left out."""
+    if "messages" in body:
+        return [
+            {"role": _ROLES.get(one["role"], one["role"]), "parts": [*_parts(one)]}
+            for one in body["messages"]
+        ]
+    prompts = body["prompt"] if isinstance(body["prompt"], list) else [body["prompt"]]
+    return [{"role": "user", "parts": [_text(one)]} for one in prompts if isinstance(one, str)]
+
+
+_ROLES: Final = {"developer": "system", "function": "tool"}
+"""Words of OpenAI's API, and those of the conventions that mean the same."""
+
+
+def _parts(message: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    content = message.get("content")
+    texts = [part["text"] for part in content] if isinstance(content, list) else [content]
+    if message["role"] in {"tool", "function"}:
+        id_ = message.get("tool_call_id")
+        yield {"type": "tool_call_response", "id": id_, "response": "".join(filter(None, texts))}
+        return
+    if thought := message.get("reasoning_content"):
+        yield {"type": "reasoning", "content": thought}
+    for text in texts:
+        if text:
+            yield _text(text)
+    calls = [(one.get("id"), one["function"]) for one in message.get("tool_calls") or ()]
+    if older := message.get("function_call"):
+        calls.append((None, older))
+    for id_, call in calls:
+        yield {"type": "tool_call", "id": id_, "name": call["name"], "arguments": call["arguments"]}
+
+
+def _text(content: str) -> dict[str, Any]:
+    return {"type": "text", "content": content}
 
 
 @final
 @frozen
 class _OtelSpan:
     span: OtelSpan
+    streams: bool
 
     def end(self, one: Noted, status: int | None, failure: Failure | None) -> None:
         """Tell how a request ended; see `Span`."""
@@ -162,6 +206,8 @@ class _OtelSpan:
                     "gen_ai.usage.cache_read.input_tokens": meter.cached_tokens,
                 }
             )
+            if self.streams:
+                found["gen_ai.response.time_to_first_chunk"] = meter.first_seconds
         elif one.prompt_tokens is not None:
             found["gen_ai.usage.input_tokens"] = one.prompt_tokens
         if failure is not None:

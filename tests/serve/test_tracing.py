@@ -101,12 +101,58 @@ async def test_what_goes_wrong_is_told_without_what_was_asked(tiny_home: ModelDi
 async def test_messages_are_told_where_that_is_wanted(tiny_home: ModelDirectory) -> None:
     (span,) = await traced(tiny_home, CHAT, prompts=True)
     assert span.attributes is not None
-    assert json.loads(str(span.attributes["gen_ai.input.messages"])) == CHAT["messages"]
+    text = {"type": "text", "content": "a secret"}
+    assert json.loads(str(span.attributes["gen_ai.input.messages"])) == [{"role": "user", "parts": [text]}]
+
+
+TOOLS = {
+    "model": MODEL_ID,
+    "messages": [
+        {"role": "developer", "content": [{"type": "text", "text": "be"}, {"type": "text", "text": "brief"}]},
+        {
+            "role": "assistant",
+            "content": None,
+            "reasoning_content": "hm",
+            "tool_calls": [{"id": "1", "type": "function", "function": {"name": "look", "arguments": "{}"}}],
+        },
+        {"role": "tool", "tool_call_id": "1", "content": "rain"},
+        {"role": "assistant", "function_call": {"name": "look", "arguments": "{}"}},
+        {"role": "function", "name": "look", "content": None},
+    ],
+}
+
+
+async def test_messages_are_told_in_the_conventions_form(tiny_home: ModelDirectory) -> None:
+    (span,) = await traced(tiny_home, TOOLS, prompts=True)
+    assert span.attributes is not None
+    call = {"type": "tool_call", "id": "1", "name": "look", "arguments": "{}"}
+    assert json.loads(str(span.attributes["gen_ai.input.messages"])) == [
+        {"role": "system", "parts": [{"type": "text", "content": one} for one in ("be", "brief")]},
+        {"role": "assistant", "parts": [{"type": "reasoning", "content": "hm"}, call]},
+        {"role": "tool", "parts": [{"type": "tool_call_response", "id": "1", "response": "rain"}]},
+        {"role": "assistant", "parts": [{**call, "id": None}]},
+        {"role": "tool", "parts": [{"type": "tool_call_response", "id": None, "response": ""}]},
+    ]
+
+
+async def test_what_is_asked_of_an_answers_form_is_told(tiny_home: ModelDirectory) -> None:
+    asked = {**CHAT, "stream": True, "n": 2, "response_format": {"type": "text"}}
+    streamed, whole = await traced(tiny_home, asked, {**CHAT, "n": 1})
+    assert streamed.attributes is not None
+    assert streamed.attributes["gen_ai.request.choice.count"] == 2
+    assert streamed.attributes["gen_ai.output.type"] == "text"
+    assert float(str(streamed.attributes["gen_ai.response.time_to_first_chunk"])) >= 0
+    assert not {"gen_ai.request.choice.count", "gen_ai.output.type"} & set(whole.attributes or ())
 
 
 async def test_texts_that_go_on_are_spans_of_their_own_kind(tiny_home: ModelDirectory) -> None:
     (span,) = await traced(tiny_home, {"model": MODEL_ID, "prompt": "one"}, target="/v1/completions")
     assert span.name == f"text_completion {MODEL_ID}"
+    body = {"model": MODEL_ID, "prompt": ["one", "two"]}
+    (span,) = await traced(tiny_home, body, prompts=True, target="/v1/completions")
+    assert span.attributes is not None
+    told = json.loads(str(span.attributes["gen_ai.input.messages"]))
+    assert [one["parts"][0]["content"] for one in told] == ["one", "two"]
 
 
 WITHOUT = """
