@@ -27,6 +27,8 @@ import anyio.from_thread
 import attrs
 import click
 import pytest
+from prometheus_client import Counter
+from prometheus_client.metrics import MetricWrapperBase
 
 from foundry_proto.chat.markup import FAMILIES
 from foundry_proto.codec import structure
@@ -56,6 +58,7 @@ from foundry_runtime.server import TimeOuts, serve
 from foundry_runtime.transport import open_tcp_listeners
 from foundry_serve.app import make_application
 from foundry_serve.config import settings
+from foundry_serve.metrics import Metrics
 from tests.support.command_tree import command_named, options_of
 from tests.support.mutants import MUTANTS
 from tests.support.pages import (
@@ -315,6 +318,18 @@ def test_every_option_has_its_row_with_its_default(page: str, words: tuple[str, 
     for name, option in options.items():
         if isinstance(option, click.Option) and option.show_default:
             assert rows[name][1] == f"`{option.default}`", name
+
+
+def test_every_metric_has_its_row_with_its_labels() -> None:
+    there = {
+        f"{one._name}{'_total' if isinstance(one, Counter) else ''}": [*one._labelnames]
+        for one in vars(Metrics()).values()
+        if isinstance(one, MetricWrapperBase)
+    }
+    rows = {row[0].strip("`"): quoted(row[1]) for row in table(DOCS / "observability.md", "metric")}
+    assert rows.pop("foundry_build_info") == ["version"]
+    assert rows.pop("process_…`, `python_…") == []
+    assert rows == there
 
 
 def test_every_setting_has_its_row_with_its_default() -> None:

@@ -11,11 +11,11 @@ never what a client wrote.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, final
 
 from attrs import define, field
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
@@ -75,11 +75,13 @@ class Metrics:
         self.gap_seconds = histogram(
             "time_between_tokens_seconds", "Between two texts of an answer.", _GAP_SECONDS, "model"
         )
-        self.prompt_tokens = counter("prompt_tokens", "Tokens that were read.", "model")
-        self.cached_tokens = counter(
-            "prompt_cached_tokens", "Of these, those that were not computed again.", "model"
+        self.prompt_tokens = counter(
+            "prompt_tokens", "Tokens of answered prompts, and of texts that became vectors.", "model"
         )
-        self.prompts = counter("prompts", "Prompts that were begun on.", "model")
+        self.cached_tokens = counter(
+            "prompt_cached_tokens", "Of the prompts' tokens, those not computed again.", "model"
+        )
+        self.prompts = counter("prompts", "Prompts that were answered.", "model")
         self.cache_hits = counter(
             "prompt_cache_hits", "Prompts of which a part was not computed again.", "model"
         )
@@ -132,9 +134,24 @@ class Metrics:
             for model_id, child in children.items():
                 if (memory := resident_memory(child)) is not None:
                     self.engine_memory.labels(model_id).set(memory)
-            return generate_latest(self._registry)
+            return generate_latest(_Current(self._registry))
 
         return write
+
+
+@final
+class _Current(CollectorRegistry):
+    """A registry without the times at which its series began: half as many series for Prometheus to keep."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        super().__init__()
+        self._whole = registry
+
+    def collect(self) -> Iterator[Metric]:
+        """Give all metrics; see `CollectorRegistry`."""
+        for metric in self._whole.collect():
+            metric.samples = [one for one in metric.samples if not one.name.endswith("_created")]
+            yield metric
 
 
 @final
@@ -151,8 +168,9 @@ class GenerationMeter:
     _counted: dict[int, int] = field(factory=dict)
     """Of each answer, how many tokens were counted."""
     _left: set[int] = field(factory=set)
-    prompt_tokens: int = 0
-    cached_tokens: int = 0
+    prompt_tokens: int | None = None
+    """Known when an answer ends; so is the next."""
+    cached_tokens: int | None = None
     completion_tokens: int = 0
     first_seconds: float | None = None
     reasons: list[str] = field(factory=list)
@@ -216,8 +234,8 @@ class GenerationMeter:
         metrics.cached_tokens.labels(model).inc(done.cached_tokens)
         metrics.cache_hits.labels(model).inc(bool(done.cached_tokens))
         # An answer's choices share their prompt, which usage counts once.
-        self.prompt_tokens = max(self.prompt_tokens, done.prompt_tokens)
-        self.cached_tokens = max(self.cached_tokens, min(done.cached_tokens, done.prompt_tokens))
+        self.prompt_tokens = max(self.prompt_tokens or 0, done.prompt_tokens)
+        self.cached_tokens = max(self.cached_tokens or 0, min(done.cached_tokens, done.prompt_tokens))
         self.reasons.append(done.reason)
         self._leave(index)
 

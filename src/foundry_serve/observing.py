@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import re
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Final, final
@@ -186,7 +186,8 @@ class Observer:
         found = _id_of(() if head is None else head.headers)
         self._metrics.requests.labels(operation, failure.status).inc()
         token = request_id.set(found)
-        logger.info("%s %s", operation, failure.status, extra={"fields": _fields(operation, failure)})
+        fields = _fields(operation, failure)
+        logger.info("%s %s%s", operation, failure.status, _why(fields), extra={"fields": fields})
         request_id.reset(token)
         return evolve(failure, headers=(*failure.headers, (_HEADER, found.encode())))
 
@@ -202,7 +203,8 @@ class Observer:
         )
         how = {None: "", "hangup": ", and the client left", "error": ", and broke off"}[left]
         level = logging.DEBUG if operation in _QUIET else logging.INFO
-        logger.log(level, "%s %s in %.3f s%s", operation, status, seconds, how, extra={"fields": fields})
+        words = f"{operation} {status}{_why(fields)} in {seconds:.3f} s{how}"
+        logger.log(level, "%s", words, extra={"fields": fields})
 
     def _log_prompt(self, operation: str, raw: bytes) -> None:
         text = raw[:_MOST_PROMPT].decode(errors="replace")
@@ -229,6 +231,12 @@ def _fields(
                 first_token_seconds=None if meter.first_seconds is None else round(meter.first_seconds, 4),
             )
     return fields
+
+
+def _why(fields: Mapping[str, object]) -> str:
+    """What a line for people says of a failure: its code, else what it blames."""
+    why = fields.get("code") or fields.get("param")
+    return "" if why is None else f" ({why})"
 
 
 def _id_of(headers: Headers) -> str:

@@ -104,7 +104,9 @@ async def test_what_is_asked_is_counted(tiny_home: ModelDirectory) -> None:
     assert models.loads == 1
 
 
-async def test_what_a_client_does_not_wait_for_is_counted_as_such(tiny_home: ModelDirectory) -> None:
+async def test_what_a_client_does_not_wait_for_is_counted_as_such(
+    tiny_home: ModelDirectory, lines: io.StringIO
+) -> None:
     async with scripted_server(tiny_home, text="x" * 400, step_seconds=0.001) as (server, models):
         async with server.client() as client:
             asked = chat_request(MODEL_ID, stream=True, max_tokens=300)
@@ -120,6 +122,10 @@ async def test_what_a_client_does_not_wait_for_is_counted_as_such(tiny_home: Mod
     name = "foundry_requests_unfinished_total{operation=chat_completions,reason=hangup}"
     assert found[name] == 1
     assert found[f"foundry_generations{{model={MODEL_ID},state=answering}}"] == 0
+    (chat,) = [one for line in lines.getvalue().splitlines() if "unfinished" in (one := json.loads(line))]
+    assert chat["completion_tokens"] > 0
+    assert not [name for name in found if "_created" in name]
+    assert "prompt_tokens" not in chat  # nobody has counted them yet
 
 
 async def test_what_fails_is_counted_by_its_kind(tiny_home: ModelDirectory) -> None:
@@ -222,6 +228,7 @@ async def test_a_line_of_the_log_tells_a_request(tiny_home: ModelDirectory, line
     assert chat["completion_tokens"] > 0
     assert 0 <= chat["first_token_seconds"] <= chat["seconds"]
     assert (load["status"], load["code"], load["param"]) == (404, "model_not_found", "name")
+    assert load["message"].startswith("load_model 404 (model_not_found) in 0.")
     assert health["level"] == "debug"  # asked again and again
     within = [one for one in told if one["logger"].startswith("foundry_runtime.models.pool")]
     assert [one["message"] for one in within[:2]] == [f"loading {MODEL_ID}", f"loaded {MODEL_ID} on cpu"]
