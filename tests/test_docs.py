@@ -45,6 +45,7 @@ from foundry_proto.wire import describe, field_name, wire_of
 from foundry_runtime.application import WorkLimits
 from foundry_runtime.crowd import CrowdLimits
 from foundry_runtime.download.manager import MOST_DOWNLOADS
+from foundry_runtime.download.sources._registry import REGIONS
 from foundry_runtime.engine.admission import MOST_WAITING
 from foundry_runtime.engine.api import Sampling
 from foundry_runtime.engine.text import template
@@ -57,7 +58,7 @@ from foundry_runtime.models.sampling import sampling_for
 from foundry_runtime.server import TimeOuts, serve
 from foundry_runtime.transport import open_tcp_listeners
 from foundry_serve.app import make_application
-from foundry_serve.config import settings
+from foundry_serve.config import DEFAULT_PORT, settings
 from foundry_serve.metrics import Metrics
 from tests.support.command_tree import command_named, options_of
 from tests.support.mutants import MUTANTS
@@ -338,6 +339,18 @@ def test_every_setting_has_its_row_with_its_default() -> None:
     for one in settings():
         if one.default is not None and one.default != ():
             assert rows[one.name] == f"`{one.show(one.default)}`", one.name
+    assert rows["port"] == f"`{DEFAULT_PORT}`"
+    assert (rows["azure_regions"], len(REGIONS)) == ("six regions", 6)
+
+
+def test_every_setting_is_an_option_unless_its_row_says_otherwise() -> None:
+    rows = {row[0].strip("`"): row[2] for row in table(DOCS / "configuration.md", "setting")}
+    options = options_of(command_named(["serve"])[0])
+    for one in settings():
+        assert one.variable == f"FOUNDRY_{one.name.upper()}"
+        assert (one.flag in options) == ("In the file and the environment only" not in rows[one.name])
+    negated = {flag.replace("--no-", "--", 1) for flag in options}
+    assert negated == {one.flag for one in settings() if one.has_flag} | {"--help", "-h"}
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a pipe that nobody reads is told otherwise there")
