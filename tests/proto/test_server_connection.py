@@ -250,7 +250,7 @@ def test_while_an_answer_is_made_input_waits_up_to_a_limit() -> None:
     assert wants_data(connection)
     driver.feed(b"x")
     assert not wants_data(connection)
-    assert len(connection._input) == 50
+    assert len(connection._requests._input) == 50
     driver.writes += connection.send(OK)
     assert wants_data(connection)
     driver.feed()

@@ -242,7 +242,7 @@ def counted(head: bytes, body: bytes, monkeypatch: pytest.MonkeyPatch) -> Counti
     """How much h11 is given of a request whose body arrives in pieces of 64 KiB."""
     monkeypatch.setattr(h11, "Connection", Counting)
     connection = ServerConnection(FAKES)
-    http = connection._http
+    http = connection._requests._http
     assert isinstance(http, Counting)
     events: list[object] = []
     for piece in in_pieces(head + body, 65_536):
@@ -250,7 +250,7 @@ def counted(head: bytes, body: bytes, monkeypatch: pytest.MonkeyPatch) -> Counti
         while (event := connection.next_event()) is not NEED_DATA:
             events.append(event)
         # Nothing stays in the input: what is read is the exchange's.
-        assert not connection._input
+        assert not connection._requests._input
     assert [type(event) for event in events] == [Head, Request]
     return http
 
@@ -280,7 +280,7 @@ def test_a_head_is_searched_once(monkeypatch: pytest.MonkeyPatch) -> None:
             return found
 
     connection = ServerConnection(FAKES)
-    buffer = connection._input = Searched()
+    buffer = connection._requests._input = Searched()
     data = get(b"X: " + b"a" * 30_000)
     for piece in byte_by_byte(data):
         connection.receive_data(piece)
@@ -329,7 +329,7 @@ def test_a_large_body_of_an_answered_request_is_not_kept() -> None:
 def test_a_closing_connection_keeps_nothing() -> None:
     driver = driven(b"nonsense\r\n\r\n" + b"x" * 100)
     driver.feed(b"x" * 100_000)
-    assert not driver.connection._input
+    assert not driver.connection._requests._input
     assert wants_data(driver.connection)
 
 
