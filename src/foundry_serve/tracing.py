@@ -11,8 +11,11 @@ span is SERVER, for this is the server's side; the conventions describe the clie
 from __future__ import annotations
 
 import json
+import logging
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol, final
 
 from attrs import frozen
@@ -31,6 +34,12 @@ if TYPE_CHECKING:
     from foundry_serve.observing import Noted
 
 __all__ = ["NO_TRACES", "OpenTelemetry", "Span", "Traces", "open_telemetry"]
+
+
+logger = logging.getLogger(__name__)
+
+_LAST_SECONDS: Final = 2.0
+"""How long the server's end may take for the sake of traces."""
 
 
 class Span(Protocol):
@@ -238,7 +247,18 @@ def open_telemetry(*, prompts: bool = False) -> tuple[OpenTelemetry, Callable[[]
             f"tracing: expected OpenTelemetry, which foundry-proto[otel] installs: {error}"
         ) from error
     # `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` go before this.
-    provider = TracerProvider(resource=Resource.create({"service.version": __version__}))
+    provider = TracerProvider(
+        resource=Resource.create({"service.version": __version__}), shutdown_on_exit=False
+    )
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     tracer = provider.get_tracer("foundry_serve", __version__)
-    return OpenTelemetry(tracer, prompts=prompts), provider.shutdown
+    return OpenTelemetry(tracer, prompts=prompts), partial(_end, provider.shutdown)
+
+
+def _end(shut_down: Callable[[], None]) -> None:
+    """Have the last traces sent, unless that takes too long: a collector that is gone is tried for 10 s."""
+    sending = threading.Thread(target=shut_down, name="traces", daemon=True)
+    sending.start()
+    sending.join(_LAST_SECONDS)
+    if sending.is_alive():
+        logger.warning("nobody has taken the last traces in %g s: they are lost", _LAST_SECONDS)

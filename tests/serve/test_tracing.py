@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 from foundry_runtime.engine.api import EngineLost
 from foundry_runtime.engine.scripted import ScriptedEngine
 from foundry_runtime.models.directory import ModelDirectory
+from foundry_serve import tracing
 from foundry_serve.observing import Watching
 from foundry_serve.tracing import OpenTelemetry, open_telemetry
 from tests.support.asking import ask
@@ -180,3 +182,23 @@ def test_an_exporter_is_made_by_the_sdks_own_variables(
     traces, end = open_telemetry(prompts=True)
     assert traces.prompts
     end()
+
+
+def test_the_end_does_not_wait_for_a_collector_that_is_gone(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(tracing, "_LAST_SECONDS", 0.05)
+    taken = threading.Event()
+    shut_down = TracerProvider.shutdown
+
+    def shut_down_late(provider: TracerProvider) -> None:
+        taken.wait()
+        shut_down(provider)
+
+    monkeypatch.setattr(TracerProvider, "shutdown", shut_down_late)
+    _, end = open_telemetry()
+    end()
+    assert "nobody has taken the last traces in 0.05 s: they are lost" in caplog.text
+    (sending,) = [one for one in threading.enumerate() if one.name == "traces"]
+    taken.set()
+    sending.join()
