@@ -9,19 +9,24 @@ Refuses to know: pytest. A law that is broken is an `AssertionError` that names 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Final
 
 import anyio
 
-from foundry_runtime.transport._laws import HALF_CLOSE_LAWS, LAWS, Law
+from foundry_runtime.transport._laws import HALF_CLOSE_LAWS, LAWS_OF_BYTES
+from foundry_runtime.transport._laws_of_waiting import LAWS_OF_WAITING
+from foundry_runtime.transport._seeing import Law
 from foundry_runtime.transport.api import Transport
 
 __all__ = ["HALF_CLOSE_LAWS", "LAWS", "Law", "TransportFactory", "check_law", "check_transport"]
 
 TransportFactory = Callable[[], AbstractAsyncContextManager[tuple[Transport, Transport]]]
 """Gives two connected transports, and closes both at its end, in whatever state they are."""
+
+LAWS: Final[Sequence[Law]] = (*LAWS_OF_BYTES, *LAWS_OF_WAITING)
+"""What every transport does."""
 
 GUARD: Final = 60.0
 """Seconds after which a law that still waits is broken."""
