@@ -306,7 +306,6 @@ def test_what_is_there_is_used_as_far_as_it_is_certain() -> None:
         parallel=9,
     )
     assert machine.progress == ("", 0.35)
-    assert machine.file_progress("begun") == (15, 20)
     ranges = [(one.path, one.start, one.stop) for one in begin(machine)]
     assert ranges == [("begun", 10, 15), ("cut", 0, 20), ("other", 0, 20), ("torn", 0, 20)]
 
@@ -328,12 +327,9 @@ def test_progress_counts_all_that_has_come_and_takes_back_what_was_lost() -> Non
     machine.received(other, 2)
     machine.flushed(one, 4)
     assert machine.progress == ("b", 0.4)
-    assert machine.file_progress("a") == (6, 10)
     machine.failed(one, 0.0, "cut")
     assert machine.progress == ("b", 0.3)
     assert machine.size == 20
-    with pytest.raises(KeyError):
-        machine.file_progress("c")
 
 
 # Failures.

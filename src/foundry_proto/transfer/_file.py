@@ -47,8 +47,6 @@ class File:
     todo: Spans = field(factory=Spans)
     """Bytes that are neither done nor on their way."""
     flights: int = 0
-    arrived: int = 0
-    """Bytes that have come and are not flushed."""
     failures: int = 0
     """In a row, without a byte between them."""
     failed_at: float = -inf

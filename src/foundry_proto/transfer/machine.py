@@ -83,7 +83,9 @@ class Transfer:
     _unsaved: int = field(init=False, default=0)
     """Flushed bytes that no record has."""
     _done: int = field(init=False, default=0)
+    """Bytes of all files that are on the disk."""
     _arrived: int = field(init=False, default=0)
+    """Bytes that have come and are not flushed."""
     _current: str = field(init=False, default="")
     size: int = field(init=False)
     """All bytes of all files."""
@@ -124,18 +126,6 @@ class Transfer:
         size = self.size
         return self._current, (self._done + self._arrived) / size if size else float(not self._unfinished)
 
-    def file_progress(self, path: str) -> tuple[int, int]:
-        """How many bytes of a file are here, and how many there shall be.
-
-        Args:
-            path: As the plan has it.
-
-        Raises:
-            KeyError: The plan has no such file.
-        """
-        file = self._files[path]
-        return file.done.size + file.arrived, file.wanted.size
-
     @property
     def given_up(self) -> str | None:
         """Why it will not be whole; `None` as long as it may be."""
@@ -143,16 +133,7 @@ class Transfer:
 
     def record(self) -> bytes:
         """What there is to record now: to be kept by who must leave at once, and may not wait for the end."""
-        begun = tuple(
-            RecordedFile(
-                path=file.wanted.path,
-                size=file.wanted.size,
-                sha256=file.wanted.sha256,
-                tag=file.wanted.tag,
-                done=tuple(file.done),
-            )
-            for file in self._begun.values()
-        )
+        begun = tuple(RecordedFile.of(file.wanted, file.done) for file in self._begun.values())
         return encode_record(Record(begun=begun, verified=dict(self._verified)))
 
     def next_action(self, now: float) -> Action:
@@ -273,7 +254,6 @@ class Transfer:
             left = wanted.stop - flight.received
             raise LocalProtocolError(f"received: expected at most {left} bytes of {wanted.path}, got {count}")
         flight.received += count
-        flight.file.arrived += count
         self._arrived += count
         self._current = wanted.path
 
@@ -295,7 +275,6 @@ class Transfer:
         count = position - flight.flushed
         file.done.add(flight.flushed, position)
         flight.flushed = position
-        file.arrived -= count
         self._arrived -= count
         self._done += count
         self._unsaved += count
@@ -337,7 +316,6 @@ class Transfer:
         del self._flights[wanted.number]
         file.flights -= 1
         lost = flight.received - flight.flushed
-        file.arrived -= lost
         self._arrived -= lost
         file.todo.add(flight.flushed, wanted.stop)
         file.fail(flight.begun, now, again_after=again_after, jitter=jitter)

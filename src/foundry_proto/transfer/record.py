@@ -17,7 +17,7 @@ from attrs import field, frozen
 
 from foundry_proto.codec import ContentError, decode, encode
 from foundry_proto.transfer.plan import WantedFile
-from foundry_proto.transfer.spans import Span
+from foundry_proto.transfer.spans import Span, Spans
 
 __all__ = ["Record", "RecordedFile", "decode_record", "encode_record"]
 
@@ -34,6 +34,11 @@ class RecordedFile:
     tag: str | None = None
     done: tuple[tuple[int, ...], ...]
     """Spans, in their order."""
+
+    @classmethod
+    def of(cls, file: WantedFile, done: Spans) -> RecordedFile:
+        """Say how far a file is."""
+        return cls(path=file.path, size=file.size, sha256=file.sha256, tag=file.tag, done=tuple(done))
 
     def is_of(self, file: WantedFile) -> bool:
         """Whether it is the same content."""

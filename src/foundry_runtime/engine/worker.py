@@ -25,10 +25,10 @@ from typing import Protocol, final
 
 import anyio
 from anyio.abc import TaskGroup, TaskStatus
-from attrs import frozen
 
-from foundry_runtime.engine.api import Counters, Engine, EngineLost, Job, Perishable
-from foundry_runtime.engine.driver import Broken, Deliver, Delivery, Driver, TextStream
+from foundry_runtime.engine._front import Close, Command, Front, break_all, closed, failed, perform
+from foundry_runtime.engine.api import Counters, Engine, Job
+from foundry_runtime.engine.driver import Driver, TextStream
 from foundry_runtime.engine.generation import Generation, Generations
 from foundry_runtime.engine.turns import Turns
 from foundry_runtime.wakeup import Inbox, Latch
@@ -37,26 +37,6 @@ __all__ = ["EngineFactory", "EngineWorker", "InlineWorker", "Worker"]
 
 EngineFactory = Callable[[], Engine]
 """Loads a model and gives its engine; called once, by the owner."""
-
-
-@frozen(eq=False)
-class _Submit:
-    job: Job
-    text: TextStream
-    deliver: Deliver
-
-
-@frozen(eq=False)
-class _Cancel:
-    job: Job
-
-
-@frozen(eq=False)
-class _Close:
-    pass
-
-
-_Command = _Submit | _Cancel | _Close
 
 
 class Worker(Protocol):
@@ -121,104 +101,8 @@ class Worker(Protocol):
         ...
 
 
-class _Front:
-    """What both workers show: the engine's numbers, and the door where jobs enter."""
-
-    def __init__(self, name: str, send: Callable[[_Command], None]) -> None:
-        self.name = name
-        self._send = send
-        self._engine: Engine | None = None
-        self._lock = threading.Lock()
-        self._gone: EngineLost | None = None
-
-    @property
-    def context_length(self) -> int:
-        """Most tokens of prompt and output together."""
-        return self._loaded().context_length
-
-    @property
-    def counters(self) -> Counters:
-        """The engine's running totals."""
-        return self._loaded().counters
-
-    @property
-    def lost(self) -> bool:
-        """Whether nothing more will be generated here."""
-        engine = self._loaded()
-        return self._gone is not None or (isinstance(engine, Perishable) and engine.lost)
-
-    @property
-    def process(self) -> int | None:
-        """The process that the engine is in, if it has one of its own."""
-        engine = self._loaded()
-        return engine.pid if isinstance(engine, Perishable) else None
-
-    def submit(self, job: Job, text: TextStream) -> Generation:
-        """Give a job to the engine; see `Worker.submit`."""
-        inbox: Inbox[Delivery] = Inbox()
-        return Generation(inbox, self._enter(job, text, inbox.put))
-
-    def submit_all(self, jobs: Sequence[tuple[Job, TextStream]]) -> Generations:
-        """Give several jobs to the engine; see `Worker.submit_all`."""
-        inbox: Inbox[tuple[int, Delivery]] = Inbox()
-
-        def deliver(number: int) -> Deliver:
-            return lambda delivery: inbox.put((number, delivery))
-
-        cancels = [self._enter(job, text, deliver(number)) for number, (job, text) in enumerate(jobs)]
-        return Generations(inbox, cancels)
-
-    def _enter(self, job: Job, text: TextStream, deliver: Deliver) -> Callable[[], None]:
-        """Let a job in; gives how to cancel it."""
-        with self._lock:
-            if self._gone is None:
-                self._send(_Submit(job, text, deliver))
-            else:
-                deliver(Broken(error=self._gone))
-        return lambda: self._send(_Cancel(job))
-
-    def _shut(self, error: EngineLost) -> None:
-        """From here on jobs are answered at the door: none waits for an owner that is gone."""
-        with self._lock:
-            self._gone = error
-
-    def _loaded(self) -> Engine:
-        assert self._engine is not None, "start() gives a worker only once its engine is loaded"
-        return self._engine
-
-
-def _perform(driver: Driver, command: _Command) -> bool:
-    """Hand a command to the driver; whether to go on."""
-    match command:
-        case _Submit():
-            driver.submit(command.job, command.text, command.deliver)
-        case _Cancel():
-            driver.cancel(command.job)
-        case _Close():
-            return False
-    return True
-
-
-def _break_all(driver: Driver, left: Sequence[_Command], error: EngineLost) -> None:
-    """Answer every job that is running or was about to: nobody will step the engine any more."""
-    driver.lose(error)
-    for command in left:
-        if isinstance(command, _Submit):
-            command.deliver(Broken(error=error))
-
-
-def _failed(name: str, error: BaseException) -> EngineLost:
-    lost = EngineLost(f"the worker of {name} failed: {error!r}")
-    lost.__cause__ = error
-    return lost
-
-
-def _closed(name: str) -> EngineLost:
-    return EngineLost(f"the engine of {name} was closed")
-
-
 @final
-class EngineWorker(_Front):
+class EngineWorker(Front):
     """Steps an engine in a thread of its own, where it is also loaded and closed; make it with `start`.
 
     The loop is free while the engine loads and computes. Jobs may come from several event loops.
@@ -229,7 +113,7 @@ class EngineWorker(_Front):
     # globals are destroyed. The join waits for one step, or for a load to end.
 
     def __init__(self, factory: EngineFactory, name: str, turns: Turns) -> None:
-        self._commands: queue.SimpleQueue[_Command] = queue.SimpleQueue()
+        self._commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
         super().__init__(name, self._commands.put)
         self._factory = factory
         self._turns = turns
@@ -274,7 +158,7 @@ class EngineWorker(_Front):
             raise self._error
 
     async def _end(self) -> None:
-        self._commands.put(_Close())
+        self._commands.put(Close())
         with anyio.CancelScope(shield=True):
             await self._ended.wait()
         self._thread.join()  # it has nothing left to do but return
@@ -282,7 +166,7 @@ class EngineWorker(_Front):
 
     def _stop(self) -> None:
         """At the interpreter's exit: the thread must not be inside native code from here on."""
-        self._commands.put(_Close())
+        self._commands.put(Close())
         self._thread.join()
 
     def _main(self) -> None:
@@ -300,13 +184,13 @@ class EngineWorker(_Front):
 
     def _serve(self, engine: Engine) -> None:
         driver = Driver(engine)
-        gone = _closed(self.name)
+        gone = closed(self.name)
         try:
             self._run(driver)
         except BaseException as error:  # noqa: BLE001 - a bug of ours; those who wait are told
-            gone = _failed(self.name, error)
+            gone = failed(self.name, error)
         self._shut(gone)
-        _break_all(driver, self._left(), gone)
+        break_all(driver, self._left(), gone)
         try:
             engine.close()
         except BaseException as error:  # noqa: BLE001 - raised again in `aclose`
@@ -320,18 +204,18 @@ class EngineWorker(_Front):
                 with self._turns:
                     driver.step()
             else:
-                if not _perform(driver, command):
+                if not perform(driver, command):
                     return
 
-    def _left(self) -> list[_Command]:
-        left: list[_Command] = []
+    def _left(self) -> list[Command]:
+        left: list[Command] = []
         while not self._commands.empty():
             left.append(self._commands.get())
         return left
 
 
 @final
-class InlineWorker(_Front):
+class InlineWorker(Front):
     """Steps an engine as a task of the caller's task group; make it with `start`.
 
     For tests under a virtual clock, and for embedding without threads. Each step blocks the loop for as long
@@ -339,7 +223,7 @@ class InlineWorker(_Front):
     """
 
     def __init__(self, name: str, step_seconds: float) -> None:
-        self._commands: Inbox[_Command] = Inbox()
+        self._commands: Inbox[Command] = Inbox()
         super().__init__(name, self._commands.put)
         self._step_seconds = step_seconds
         self._ended = Latch()
@@ -366,7 +250,7 @@ class InlineWorker(_Front):
 
     async def aclose(self) -> None:
         """End all jobs and free the engine; see `Worker.aclose`."""
-        self._commands.put(_Close())
+        self._commands.put(Close())
         with anyio.CancelScope(shield=True):
             await self._ended.wait()
         if self._error is not None:
@@ -375,15 +259,15 @@ class InlineWorker(_Front):
     async def _main(self, factory: EngineFactory, *, task_status: TaskStatus[None]) -> None:
         engine = self._engine = factory()
         driver = Driver(engine)
-        gone = _closed(self.name)
+        gone = closed(self.name)
         try:
             task_status.started()
             await self._run(driver)
         except Exception as error:  # noqa: BLE001 - a bug of ours; those who wait are told
-            gone = _failed(self.name, error)
+            gone = failed(self.name, error)
         finally:  # a cancelled task group comes this way too
             self._shut(gone)
-            _break_all(driver, self._commands.receive_nowait(), gone)
+            break_all(driver, self._commands.receive_nowait(), gone)
             try:
                 engine.close()
             except Exception as error:  # noqa: BLE001 - raised again in `aclose`
@@ -394,7 +278,7 @@ class InlineWorker(_Front):
         while True:
             commands = self._commands.receive_nowait() if driver.busy else await self._commands.receive()
             for number, command in enumerate(commands, start=1):
-                if not _perform(driver, command):
+                if not perform(driver, command):
                     for late in commands[number:]:
                         self._commands.put(late)
                     return
