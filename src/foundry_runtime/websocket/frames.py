@@ -41,6 +41,7 @@ GOING_AWAY: Final = 1001
 UNSUPPORTED: Final = 1003
 ABNORMAL: Final = 1006
 """The connection was lost without a word; never sent."""
+INVALID: Final = 1007
 POLICY: Final = 1008
 TOO_BIG: Final = 1009
 
@@ -140,7 +141,8 @@ class Frames:
     def _closed(self, event: CloseConnection) -> Closed:
         code, reason = int(event.code), event.reason or ""
         if self._socket.state is ConnectionState.OPEN:  # The peer has said nothing: it broke the rules.
-            return self._fail(code, reason)
+            # A decoder's own words tell where in its piece a byte stood, which is chance.
+            return self._fail(code, "expected UTF-8" if code == INVALID else reason)
         self._over = True
         owed = self._socket.state is ConnectionState.REMOTE_CLOSING
         data = bytes(self._socket.send(event.response())) if owed else b""

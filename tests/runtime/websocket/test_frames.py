@@ -99,6 +99,7 @@ BROKEN = {
     "close with a code that is none": (frame(CLOSE, struct.pack("!H", 999)), 1002),
     "close with a reason that is no UTF-8": (frame(CLOSE, struct.pack("!H", 1000) + b"\xff"), 1007),
     "no UTF-8": (frame(TEXT, b"\xff"), 1007),
+    "no UTF-8, behind some that is": (frame(TEXT, b"abc\xff"), 1007),
     "half a character": (frame(TEXT, b"\xe2\x98"), 1007),
     "half a character, continued wrongly": (
         frame(TEXT, b"\xe2", fin=False) + frame(CONTINUATION, b"a"),
