@@ -152,7 +152,8 @@ class ServerConnection:
             otherwise `NEED_DATA`.
 
         Raises:
-            RemoteProtocolError: The framing is broken. Send its `failure`; the connection then closes.
+            RemoteProtocolError: The framing is broken. Send its `failure`; the connection then closes. Any
+                other exception is a bug.
         """
         try:
             return self._next_event()
@@ -244,6 +245,9 @@ class ServerConnection:
     def switch(self, upgrade: Upgrade) -> tuple[bytes, bytes]:
         """Accept an `Upgrade`: what comes from here on belongs to who speaks the other protocol.
 
+        Args:
+            upgrade: The event that asked for it.
+
         Returns:
             What to send first, and what the client has sent already behind its request.
 
@@ -260,6 +264,9 @@ class ServerConnection:
     def send_item(self, event: Answer) -> bytes | None:
         """Answer with what nearly every event of a stream is, a further item, in the short way.
 
+        Args:
+            event: As for `send`.
+
         Returns:
             What to send at once; `None` for any other event, which `send` is to take.
 
@@ -273,6 +280,12 @@ class ServerConnection:
 
     def send(self, *events: Answer) -> list[Write]:
         """Answer: several events of a stream leave as one write.
+
+        Args:
+            events: What follows those that were sent.
+
+        Returns:
+            What to send, in this order; several writes only where a pause must be kept between them.
 
         Raises:
             LocalProtocolError: Not at this point of an answer, or an answer that cannot be sent. What was

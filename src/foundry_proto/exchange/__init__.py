@@ -4,10 +4,10 @@
 (`foundry_proto.connection`), an ASGI server, a WebSocket.
 """
 
+from foundry_proto.exchange._heads import MAX_QUERY_WORDS
 from foundry_proto.exchange.client import ClientAnswer, ClientExchange
 from foundry_proto.exchange.gate import Asked, Gate
 from foundry_proto.exchange.server import (
-    MAX_QUERY_WORDS,
     Answer,
     Data,
     End,

@@ -14,12 +14,9 @@ The laws:
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from enum import Enum
-from types import NoneType
 from typing import Any, Final, assert_never
-from urllib.parse import parse_qsl
 
 from attrs import define, evolve, field, frozen
 
@@ -35,7 +32,14 @@ from foundry_proto.events import (
     StreamEnd,
     StreamItem,
     Upgrade,
-    header,
+)
+from foundry_proto.exchange._heads import (
+    allow,
+    arguments,
+    check_body_headers,
+    no_such_route,
+    origin_form,
+    too_large,
 )
 from foundry_proto.exchange.gate import Asked, Gate
 from foundry_proto.jsontext import MAX_DEPTH
@@ -44,9 +48,8 @@ from foundry_proto.operations import Match, Operation, Operations
 from foundry_proto.operations.table import JSON
 from foundry_proto.streams import StreamWriter
 from foundry_proto.upgrade import check_websocket, websocket_headers
-from foundry_proto.words import decode_words
 
-__all__ = ["MAX_QUERY_WORDS", "Answer", "Data", "End", "Piece", "ServerExchange", "Start"]
+__all__ = ["Answer", "Data", "End", "Piece", "ServerExchange", "Start"]
 
 Answer = Response[Any] | StreamItem[Any] | StreamEnd | Failure
 """What a server may send."""
@@ -101,9 +104,6 @@ _ORDER: Final[Mapping[_Sent, Mapping[type, _Sent]]] = {
 _BODILESS: Final = (204, 304)
 """Statuses whose replies end with the head (RFC 9110, section 6.4.1)."""
 
-MAX_QUERY_WORDS: Final = 100
-"""Most parameters of a query string."""
-
 
 @define
 class ServerExchange:
@@ -155,7 +155,7 @@ class ServerExchange:
             `Head`, when the body is wanted next; otherwise the answer to send at once.
         """
         self._method = method
-        authority, local_target = _origin_form(target)
+        authority, local_target = origin_form(target)
         path, _, query = local_target.partition("?")
         match = self._operations.match(path)
         if self._gate is not None:
@@ -167,37 +167,47 @@ class ServerExchange:
             if method == "OPTIONS" and path == "*":
                 return Response(value=None, status=204)
             self._family = "openai" if path.startswith("/v1/") else "compatible"
-            return _no_such_route(method, path, missing=self._operations.misses(path))
+            return no_such_route(method, path, missing=self._operations.misses(path))
         self._family = match.operations[0].errors  # All at one path have the same.
         if method == "OPTIONS":
-            return Response(value=None, status=204, headers=_allow(match))
+            return Response(value=None, status=204, headers=allow(match))
         operation = match.by_method(method)
         if operation is None:
             expected = " or ".join(match.allow())
             message = f"method: expected {expected} for {path[:200]}, got {method[:40]}"
-            return Failure(status=405, message=message, code="method_not_allowed", headers=_allow(match))
+            return Failure(status=405, message=message, code="method_not_allowed", headers=allow(match))
         self._operation = operation
         if operation.upgrade and (failure := check_websocket(headers)) is not None:
             return failure
-        if (failure := _check_body_headers(operation, headers, self._limit_of(operation))) is not None:
+        if (failure := check_body_headers(operation, headers, self._limit_of(operation))) is not None:
             return failure
         try:
-            arguments = _arguments(operation, query, match)
+            words = arguments(operation, query, match)
         except ContentError as error:
             return Failure(status=400, message=str(error), param=error.param)
         self._head = Head(
-            operation=operation, method=method, query=arguments, headers=headers, client=self._client
+            operation=operation, method=method, query=words, headers=headers, client=self._client
         )
         return self._head
 
     def receive_body(self, data: bytes | bytearray) -> Failure | None:
-        """Take a piece of the request's body; a `Failure` when it is too large."""
+        """Take a piece of the request's body.
+
+        Args:
+            data: Bytes, cut anywhere, without what frames them.
+
+        Returns:
+            `None`; or the answer to send at once to a body that is too large, of which nothing is kept.
+
+        Raises:
+            LocalProtocolError: No head was accepted.
+        """
         if self._head is None:
             raise LocalProtocolError("receive_body: no head was accepted")
         limit = self._limit_of(self._head.operation)
         if len(self._body) + len(data) > limit:
             self._body.clear()
-            return _too_large(limit)
+            return too_large(limit)
         self._body += data
         return None
 
@@ -205,7 +215,15 @@ class ServerExchange:
         return operation.body_limit if self._body_limit is None else self._body_limit
 
     def receive_end(self) -> Request[Any] | Upgrade | Failure:
-        """The request's body is whole: say what it means."""
+        """Take note that the request's body is whole, and say what it means.
+
+        Returns:
+            `Request`, or `Upgrade` where the connection is to go on as a WebSocket; or the answer to send to
+            a body that is none of the operation's.
+
+        Raises:
+            LocalProtocolError: No head was accepted.
+        """
         if self._head is None:
             raise LocalProtocolError("receive_end: no head was accepted")
         raw = bytes(self._body)
@@ -222,6 +240,12 @@ class ServerExchange:
 
     def send(self, event: Answer) -> list[Piece]:
         """Take a piece of the answer and say how it looks.
+
+        Args:
+            event: What follows those that were sent.
+
+        Returns:
+            `Start` with the first event, `End` with the last, and the body between them.
 
         Raises:
             LocalProtocolError: Not at this point of an answer, not for this operation, or a value, status or
@@ -240,6 +264,9 @@ class ServerExchange:
 
     def send_item(self, event: Answer) -> bytes | None:
         """Take what nearly every event of a stream is, a further item, in the short way.
+
+        Args:
+            event: As for `send`.
 
         Returns:
             What `send` would put into its only piece; `None` for any other event, which `send` is to take.
@@ -310,13 +337,6 @@ def _write(value: object, media: bytes) -> bytes:
     return encode(value) if media == JSON else str(value).encode()
 
 
-def _no_such_route(method: str, path: str, *, missing: bool) -> Failure:
-    route = f"{method} {path[:200]}"
-    if missing:
-        return Failure(status=404, message=f"{route}: not offered here yet", code="not_offered_yet")
-    return Failure(status=404, message=f"no such route: {route}", code="unknown_url")
-
-
 def _asked(
     method: str, authority: str | None, headers: Headers, client: str | None, match: Match | None
 ) -> Asked:
@@ -328,69 +348,3 @@ def _asked(
         operation=None if match is None else match.by_method(method),
         allow=() if match is None else match.allow(),
     )
-
-
-_ABSOLUTE: Final = re.compile(r"https?://([^/?]*)", re.IGNORECASE)
-
-
-def _origin_form(target: str) -> tuple[str | None, str]:
-    """Split a target in absolute form: authority, path and query (RFC 9112, section 3.2.2)."""
-    absolute = _ABSOLUTE.match(target)
-    if absolute is None:
-        return None, target
-    rest = target[absolute.end() :]
-    return absolute[1], rest if rest.startswith("/") else f"/{rest}"
-
-
-def _arguments(operation: Operation[Any, Any, Any], query: str, match: Match) -> object:
-    """Read the path's and the query string's words; a path's parameter is no query's to change."""
-    if operation.query is NoneType:
-        return None
-    if query.count("&") >= MAX_QUERY_WORDS:
-        raise ContentError(f"expected at most {MAX_QUERY_WORDS} parameters, got more", ("query",))
-    return decode_words(operation.query, (*parse_qsl(query), *match.params.items()))
-
-
-def _allow(match: Match) -> Headers:
-    return ((b"allow", ", ".join(match.allow()).encode()),)
-
-
-def _too_large(limit: int) -> Failure:
-    return Failure(
-        status=413, message=f"body: expected at most {limit} bytes, got more", code="request_too_large"
-    )
-
-
-def _check_body_headers(operation: Operation[Any, Any, Any], headers: Headers, limit: int) -> Failure | None:
-    """Say what can be said against a body before a byte of it is read."""
-    length = header(headers, b"content-length") or b"0"
-    if not length.isdigit():
-        message = f"content-length: expected a number of bytes, got {_show_header(length)}"
-        return Failure(status=400, message=message)
-    # Its digits are compared first: a number of any length is read in no time.
-    if len(length) > 20 or int(length) > limit:
-        return _too_large(limit)
-    if not operation.has_body:
-        return None
-    # Choice: a body without a Content-Type is taken for JSON; one of another type is refused even where it
-    # would parse, since a web page may send `text/plain` anywhere without asking.
-    media = header(headers, b"content-type") or JSON
-    name, *parameters = (part.strip() for part in media.lower().split(b";"))
-    if name != JSON and not (name.startswith(b"application/") and name.endswith(b"+json")):
-        return _unsupported(f"content-type: expected application/json, got {_show_header(media)}")
-    for parameter in parameters:
-        key, _, value = parameter.partition(b"=")
-        if key == b"charset" and value.strip(b'"') not in (b"utf-8", b"utf8"):
-            return _unsupported(f"content-type: expected charset=utf-8, got {_show_header(media)}")
-    coding = header(headers, b"content-encoding") or b"identity"
-    if coding.lower() != b"identity":
-        return _unsupported(f"content-encoding: expected identity, got {_show_header(coding)}")
-    return None
-
-
-def _unsupported(message: str) -> Failure:
-    return Failure(status=415, message=message, code="unsupported_media_type")
-
-
-def _show_header(value: bytes) -> str:
-    return value[:80].decode("ascii", "replace")
