@@ -18,14 +18,17 @@ import sys
 import threading
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Final, Protocol, Self
+from typing import Any, Final, Protocol, Self
 
 import anyio
 from anyio.abc import TaskStatus
 
+from foundry_proto.exchange import Gate
+from foundry_runtime.application import Application
 from foundry_runtime.models.directory import ModelDirectory
 from foundry_runtime.platform import return_large_memory_at_once, stop_requests
 from foundry_runtime.server import serve as serve_application
+from foundry_runtime.transport import Listener
 from foundry_runtime.wakeup import Doorbell
 from foundry_serve.config import Config
 from foundry_serve.listening import endpoints_of, open_listeners, policy_for, read_keys
@@ -141,54 +144,9 @@ async def _serve(
             endpoints = endpoints_of(listeners)
             logger.info("listening on %s", ", ".join(endpoints))
             stages.listening(endpoints)
-            # Only now: it takes longer than all before it.
-            from foundry_runtime.models.engines import make_engine, make_isolated_engine  # noqa: PLC0415
-            from foundry_runtime.models.loading import ModelOpener  # noqa: PLC0415
-            from foundry_serve.app import make_application  # noqa: PLC0415
-            from foundry_serve.catalog import make_sources, published_models  # noqa: PLC0415
-            from foundry_serve.observing import Watching  # noqa: PLC0415
-
-            prepare_process()
-            application = make_application(
-                directory,
-                ModelOpener(
-                    threads=config.threads,
-                    engine=config.engine,
-                    speculate=config.speculate,
-                    max_waiting=config.max_waiting,
-                    make=make_isolated_engine if config.isolate else make_engine,
-                ),
-                endpoints=endpoints,
-                stop=bell.ring if config.allow_shutdown else None,
-                sources=make_sources(config),
-                published=published_models(config, directory.home, apart=True),
-                gate=gate,
-                work=config.work,
-                most_downloads=config.max_downloads,
-                most_messages=config.max_messages,
-                watching=Watching(
-                    metrics=config.metrics,
-                    traces=traces,
-                    prompts=config.log_prompts,
-                    stopping=stop.is_set,
-                ),
-            )
-
-            async def serve_to_the_end(*, task_status: TaskStatus[None]) -> None:
-                await serve_application(
-                    application,
-                    listeners,
-                    limits=config.limits,
-                    time_outs=config.time_outs,
-                    crowd=config.crowd,
-                    stop=stop,
-                    drain=config.drain,
-                    task_status=task_status,
-                )
-                task_group.cancel_scope.cancel()
-
-            async with anyio.create_task_group() as task_group:
-                await task_group.start(serve_to_the_end)
+            application = _make_application(config, directory, endpoints, gate, traces, stop, bell)
+            async with anyio.create_task_group() as tasks:
+                await tasks.start(_serve_to_the_end, application, listeners, config, stop, tasks.cancel_scope)
                 logger.info("serving the models in %s", directory.models)
                 stages.serving()
                 # The first request asks running answers to end; the second ends them.
@@ -199,7 +157,74 @@ async def _serve(
                 ending.within(config.drain + PATIENCE)
                 await bell.wait()
                 ending.within(PATIENCE)
-                task_group.cancel_scope.cancel()
+                tasks.cancel_scope.cancel()
         finally:
             for listener in listeners:
                 await listener.aclose()  # does not wait; once more where they were served
+
+
+def _make_application(
+    config: Config,
+    directory: ModelDirectory,
+    endpoints: Sequence[str],
+    gate: Gate,
+    traces: Traces,
+    stop: anyio.Event,
+    bell: Doorbell,
+) -> Application[Any]:
+    """Make what answers, as it is configured, and the process ready for it."""
+    # Only now: it takes longer than all before it.
+    from foundry_runtime.models.engines import make_engine, make_isolated_engine  # noqa: PLC0415
+    from foundry_runtime.models.loading import ModelOpener  # noqa: PLC0415
+    from foundry_serve.app import make_application  # noqa: PLC0415
+    from foundry_serve.catalog import make_sources, published_models  # noqa: PLC0415
+    from foundry_serve.observing import Watching  # noqa: PLC0415
+
+    prepare_process()
+    return make_application(
+        directory,
+        ModelOpener(
+            threads=config.threads,
+            engine=config.engine,
+            speculate=config.speculate,
+            max_waiting=config.max_waiting,
+            make=make_isolated_engine if config.isolate else make_engine,
+        ),
+        endpoints=endpoints,
+        stop=bell.ring if config.allow_shutdown else None,
+        sources=make_sources(config),
+        published=published_models(config, directory.home, apart=True),
+        gate=gate,
+        work=config.work,
+        most_downloads=config.max_downloads,
+        most_messages=config.max_messages,
+        watching=Watching(
+            metrics=config.metrics,
+            traces=traces,
+            prompts=config.log_prompts,
+            stopping=stop.is_set,
+        ),
+    )
+
+
+async def _serve_to_the_end(
+    application: Application[Any],
+    listeners: Sequence[Listener],
+    config: Config,
+    stop: anyio.Event,
+    all_of_it: anyio.CancelScope,
+    *,
+    task_status: TaskStatus[None],
+) -> None:
+    """Serve until the drain is over, and end what waits for a second request to stop."""
+    await serve_application(
+        application,
+        listeners,
+        limits=config.limits,
+        time_outs=config.time_outs,
+        crowd=config.crowd,
+        stop=stop,
+        drain=config.drain,
+        task_status=task_status,
+    )
+    all_of_it.cancel()
