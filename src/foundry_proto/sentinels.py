@@ -1,6 +1,7 @@
 """Values that stand for "nothing": members of an `Enum`, so that type checkers narrow them.
 
 Knows: that absent, null and value are three things in JSON, and that a parser that lacks data is no error.
+Refuses to know: what is absent, or lacking.
 """
 
 from __future__ import annotations

@@ -1,5 +1,8 @@
 """The plugin for pytest: `pytest --foundry-url URL` tries a server, with a test for each case.
 
+Knows: the options, and when there is anything to try. Refuses to know: cases, and how they are run
+(`conformance/pytest_items.py`).
+
 Every run of pytest in an environment that has this package imports this module: it imports nothing but the
 standard library until a URL is given, and says which extra is missing if one is.
 """

@@ -1,4 +1,8 @@
-"""What all handlers share while the server runs."""
+"""What all handlers share while the server runs.
+
+Knows: what there is once an application runs, each thing by its name.
+Refuses to know: how it is made (`app.py`), and who uses it.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,8 @@
 """The rows of what generates text.
 
+Knows: the routes of chats. Texts and vectors have rows of their own (`completions.py`, `embeddings.py`).
+Refuses to know: what a row is (`table.py`).
+
 Source: the REST reference page.
 """
 

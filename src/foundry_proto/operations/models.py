@@ -1,5 +1,7 @@
 """The rows of models: which there are, which are in memory, and how they get there and leave.
 
+Knows: both generations' routes. Refuses to know: what a row is (`table.py`), and what loading means.
+
 Source: the REST reference page; the public core's own service for the newer routes.
 
 Choice: loading and unloading are GETs, as the reference page and all clients have them; they answer POST as

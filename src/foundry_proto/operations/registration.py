@@ -1,5 +1,7 @@
 """The rows of models of other servers.
 
+Knows: how a model of another server is registered, and taken back. Refuses to know: how it is reached.
+
 Source: the older REST reference, "POST /openai/register". It has no way to take a registration back: that
 route is this project's own.
 """

@@ -1,5 +1,7 @@
 """The rows of what the service says about itself.
 
+Knows: both generations' routes, and this project's own. Refuses to know: what a row is (`table.py`).
+
 Source: the REST reference page; the public core's own service for the newer routes.
 """
 

@@ -1,4 +1,8 @@
-"""Which bytes of a file: a set of positions, kept as spans that neither touch nor overlap."""
+"""Which bytes of a file: a set of positions, kept as spans that neither touch nor overlap.
+
+Knows: how spans are joined, cut and complemented, in time that grows with their number, not with the file.
+Refuses to know: what the positions are of.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""A report as JUnit's XML, which continuous integration reads."""
+"""A report as JUnit's XML, which continuous integration reads.
+
+Knows: how outcomes become failures and skips, and which characters XML cannot have.
+Refuses to know: where the report is written, and what a case tries.
+"""
 
 from __future__ import annotations
 

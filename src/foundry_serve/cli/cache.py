@@ -1,4 +1,8 @@
-"""`foundry cache …`: the models on this machine, where they lie, and how they go."""
+"""`foundry cache …`: the models on this machine, where they lie, and how they go.
+
+Knows: how what is there is shown, and what is asked before anything goes.
+Refuses to know: how models lie in a folder and how they go (`foundry_runtime.models`).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""`foundry config …`: the settings of the server, and where each value came from."""
+"""`foundry config …`: the settings of the server, and where each value came from.
+
+Knows: how a setting is shown. Refuses to know: which there are (`config.py`), and how they are read.
+"""
 
 from __future__ import annotations
 

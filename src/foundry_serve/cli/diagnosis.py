@@ -1,4 +1,7 @@
-"""`foundry service diag`: what somebody who is to help wants to know."""
+"""`foundry service diag`: what somebody who is to help wants to know.
+
+Knows: which versions, places and states are worth a look. Refuses to know: how a service is found.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""`foundry model download|import`: how models come to this machine."""
+"""`foundry model download|import`: how models come to this machine.
+
+Knows: what is said of a download or an import while it goes on, and when it fails.
+Refuses to know: where models come from, and how they get here.
+"""
 
 from __future__ import annotations
 

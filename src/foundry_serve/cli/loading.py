@@ -1,4 +1,7 @@
-"""`foundry model load|unload` and `foundry service ps`: the models in the service's memory."""
+"""`foundry model load|unload` and `foundry service ps`: the models in the service's memory.
+
+Knows: what is asked of the service, and how its answers are shown. Refuses to know: what loading means.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""`foundry model list|info`: the models that there are, here and elsewhere. No service is needed."""
+"""`foundry model list|info`: the models that there are, here and elsewhere. No service is needed.
+
+Knows: how models are filtered, grouped and described in a terminal.
+Refuses to know: where the lists come from (`known.py`).
+"""
 
 from __future__ import annotations
 

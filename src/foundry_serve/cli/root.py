@@ -1,4 +1,8 @@
-"""The command's tree: every group, and where its commands stand."""
+"""The command's tree: every group, and where its commands stand.
+
+Knows: names and places alone, so that `foundry --help` imports nothing of what commands need.
+Refuses to know: what a command does.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""`foundry model run`: ask a model in the terminal, in this process."""
+"""`foundry model run`: ask a model in the terminal, in this process.
+
+Knows: which options shape a chat, and that no server is needed for it.
+Refuses to know: how a conversation goes on (`chat.py`), and how a model gets here (`getting.py`).
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,8 @@
 """`foundry serve`: the server in the foreground.
 
+Knows: what a terminal is told of a server that comes and goes.
+Refuses to know: how it is served (`serving.py`).
+
 It is the home's service, which the other commands and the official clients find, unless there is one already.
 """
 

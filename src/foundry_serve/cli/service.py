@@ -1,5 +1,7 @@
 """`foundry service start|stop|restart|status`: the service in the background.
 
+Knows: what is printed. Refuses to know: how a service is started, found and stopped (`daemon/`).
+
 The official clients run these and read what they print: the words are theirs. They look for the first
 `http://HOST:PORT` of `status`, so that it stands there if the service answers, and never otherwise.
 """

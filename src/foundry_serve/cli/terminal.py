@@ -1,5 +1,8 @@
 """What the commands say in words, and what options several of them share.
 
+Knows: where answers and complaints go, and with which status a command ends.
+Refuses to know: any command.
+
 Answers go to standard output as they come; all else goes to standard error, so that output can be piped.
 """
 

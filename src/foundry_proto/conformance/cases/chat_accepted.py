@@ -1,4 +1,8 @@
-"""Chats with properties that a server must take: each is answered, whatever it makes of them."""
+"""Chats with properties that a server must take: each is answered, whatever it makes of them.
+
+Knows: those properties, each with a value that a client sends. Refuses to know: what they do to an answer
+(`chat.py`), and values that are refused (`chat_refused.py`).
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 Knows: how the official clients read an answer, each in its own way. Nothing is fetched without `--allow
 download`; a model that is here already is asked for where that is enough.
+Refuses to know: where a server has its models from.
 """
 
 from __future__ import annotations

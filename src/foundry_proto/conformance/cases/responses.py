@@ -1,4 +1,7 @@
-"""Responses and transcriptions: two groups of the newer service that a server may leave out."""
+"""Responses and transcriptions: two groups of the newer service that a server may leave out.
+
+Knows: the least that every client of theirs reads. Refuses to know: how well a text or a transcription fits.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""What the service says about itself, in both generations, and the devices and the end of it."""
+"""What the service says about itself, in both generations, and the devices and the end of it.
+
+Knows: the names of what is told, which differ between the generations.
+Refuses to know: what stands behind the routes: an address, a folder and a process are believed.
+"""
 
 from __future__ import annotations
 

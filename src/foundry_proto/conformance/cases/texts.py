@@ -1,4 +1,8 @@
-"""Texts that go on, and texts that become vectors: two groups that a server may leave out."""
+"""Texts that go on, and texts that become vectors: two groups that a server may leave out.
+
+Knows: the shape of both answers, and what holds for the text and the vector of any model.
+Refuses to know: which text or vector is right.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Counting a prompt's tokens without answering it."""
+"""Counting a prompt's tokens without answering it.
+
+Knows: that the count is what the same chat's `usage` says. Refuses to know: any tokenizer.
+"""
 
 from __future__ import annotations
 

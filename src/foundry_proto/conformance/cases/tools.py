@@ -2,6 +2,7 @@
 
 Knows: that a call which is required must come. Whether a model calls when it may is its own affair: only the
 form is judged then.
+Refuses to know: how a family of models marks calls.
 """
 
 from __future__ import annotations
