@@ -15,7 +15,7 @@ Refuses to know: sockets, clocks, event loops, and what the bytes mean.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 from attrs import frozen
 
@@ -25,11 +25,13 @@ __all__ = [
     "Happened",
     "Open",
     "Receive",
+    "Returned",
     "Script",
     "Send",
     "Sleep",
     "Step",
     "Together",
+    "advance",
     "closing",
     "drive",
 ]
@@ -106,6 +108,29 @@ Script = Generator[Step, Any, T]
 """Yields steps, is sent what each came to, and returns something."""
 
 
+@frozen
+class Returned(Generic[T]):
+    """A script has come to its end."""
+
+    value: T
+
+
+def advance(script: Script[T], happened: Any) -> Step | Returned[T]:
+    """Tell a script what its last step came to, and take the next one.
+
+    Args:
+        script: What is to be done.
+        happened: What the last step came to; `None` before the first.
+
+    Returns:
+        The next step, or what the script returns. What it raises is raised here, too.
+    """
+    try:
+        return script.send(happened)
+    except StopIteration as end:
+        return Returned(end.value)
+
+
 def drive(script: Script[T], perform: Callable[[Open | Send | Receive | Close | Sleep | Together], Any]) -> T:
     """Perform a script to its end.
 
@@ -117,13 +142,9 @@ def drive(script: Script[T], perform: Callable[[Open | Send | Receive | Close | 
         What the script returns. What it raises is raised here, too.
     """
     happened: Any = None
-    while True:
-        try:
-            step = script.send(happened)
-        except StopIteration as end:
-            value: T = end.value
-            return value
+    while not isinstance(step := advance(script, happened), Returned):
         happened = drive(step.script(), perform) if isinstance(step, Call) else perform(step)
+    return step.value
 
 
 def closing(script: Script[T]) -> Script[T]:
@@ -149,12 +170,7 @@ def _close(opened: list[int]) -> Script[None]:
 def _noting(script: Script[T], opened: list[int]) -> Script[T]:
     """Do what a script says, and note the connections that it opens."""
     happened: Any = None
-    while True:
-        try:
-            step = script.send(happened)
-        except StopIteration as end:
-            value: T = end.value
-            return value
+    while not isinstance(step := advance(script, happened), Returned):
         match step:
             case Call():
                 happened = yield from _noting(step.script(), opened)
@@ -167,6 +183,7 @@ def _noting(script: Script[T], opened: list[int]) -> Script[T]:
             opened.append(happened.connection)
         elif isinstance(step, Close):
             opened.remove(step.connection)
+    return step.value
 
 
 def _settled(script: Script[T]) -> Script[tuple[T, None] | tuple[None, Exception]]:

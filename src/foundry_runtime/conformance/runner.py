@@ -12,6 +12,7 @@ import anyio
 from attrs import define, field
 
 from foundry_proto.conformance import Call, Close, Happened, Open, Receive, Script, Send, Sleep, Together
+from foundry_proto.conformance.steps import Returned, advance
 from foundry_runtime.transport import Transport, TransportBroken, TransportClosed
 
 __all__ = ["perform"]
@@ -48,11 +49,7 @@ class _Performer:
 
     async def drive(self, script: Script[Any]) -> Any:
         happened: Any = None
-        while True:
-            try:
-                step = script.send(happened)
-            except StopIteration as end:
-                return end.value
+        while not isinstance(step := advance(script, happened), Returned):
             match step:
                 case Call():
                     happened = await self.drive(step.script())
@@ -70,6 +67,7 @@ class _Performer:
                     happened = await self._send(step)
                 case Receive():
                     happened = await self._receive(step)
+        return step.value
 
     def _happened(self, **more: Any) -> Happened:
         return Happened(at=anyio.current_time(), **more)

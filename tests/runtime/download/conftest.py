@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import trustme
 
+from foundry_runtime.download.sources.api import Place
+
 
 @pytest.fixture(scope="session")
 def _one_authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -19,3 +21,9 @@ def _one_authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def few_authorities(_one_authority: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A client for HTTP knows one authority instead of all of the world, which takes 0.07 s to read."""
     monkeypatch.setenv("SSL_CERT_FILE", str(_one_authority))
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    around = tmp_path / "ein Ort mit Ä und 空白"
+    return Place(folder=around / "model", scratch=around / "scratch")

@@ -34,11 +34,6 @@ FILES = {
 }
 
 
-@pytest.fixture
-def place(tmp_path: Path) -> Place:
-    return Place(folder=tmp_path / "Ort Ä" / "model", scratch=tmp_path / "Ort Ä" / "scratch")
-
-
 def wanted(uri: str = ASSET, **more: Any) -> WantedModel:
     return WantedModel(id="mine-generic-cpu:1", uri=uri, **more)
 

@@ -19,12 +19,12 @@ import trustme
 
 from foundry_runtime.download.http import AskFailed, ask, open_client, shown
 from foundry_runtime.download.sources.api import DownloadFailed, Place
-from tests.runtime.download.fetching.conftest import environment, place, server
+from tests.runtime.download.fetching.conftest import environment, server
 from tests.runtime.download.fetching.remotes import content, fetch, found, remotes
 from tests.support.origin import Fault, Origin, origin
 from tests.support.proxy import Proxy, proxy
 
-__all__ = ["environment", "place", "server"]
+__all__ = ["environment", "server"]
 
 pytestmark = pytest.mark.anyio
 

@@ -54,11 +54,6 @@ def test_on_windows_a_path_has_its_drive_or_its_share(uri: str, path: str | None
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
-    return Place(folder=tmp_path / "place" / "model", scratch=tmp_path / "place" / "scratch")
-
-
-@pytest.fixture
 def source(tmp_path: Path) -> Path:
     folder = write_folder(tmp_path / "Quelle")
     (folder / "model.onnx").write_bytes(b"m" * 2000)

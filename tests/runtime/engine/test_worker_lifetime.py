@@ -14,7 +14,7 @@ import pytest
 from foundry_runtime.engine.api import EngineEvent, EngineLost, ModelLoadError
 from foundry_runtime.engine.driver import Broken, Done
 from foundry_runtime.engine.scripted import ScriptedEngine
-from foundry_runtime.engine.worker import EngineWorker, InlineWorker
+from foundry_runtime.engine.worker import EngineFactory, EngineWorker, InlineWorker
 from tests.runtime.engine.working import (
     ENDLESS,
     Recording,
@@ -112,6 +112,21 @@ async def test_a_load_that_fails_raises_and_leaves_no_thread(kind: str) -> None:
     assert engine_threads() == []
 
 
+async def cancel_start(factory: EngineFactory, loading: threading.Event, release: threading.Event) -> None:
+    """Start a worker, and cancel that while its engine is loaded; the load goes on when it is cancelled."""
+
+    async def cancel_when_loading(scope: anyio.CancelScope) -> None:
+        await anyio.to_thread.run_sync(loading.wait)
+        scope.cancel()
+        release.set()
+
+    with anyio.CancelScope() as scope:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(cancel_when_loading, scope)
+            await EngineWorker.start(factory)
+    assert scope.cancelled_caught
+
+
 async def test_a_cancelled_start_waits_for_the_thread_and_closes_its_engine() -> None:
     loading, release, closed = threading.Event(), threading.Event(), threading.Event()
 
@@ -124,16 +139,7 @@ async def test_a_cancelled_start_waits_for_the_thread_and_closes_its_engine() ->
         def close(self) -> None:
             closed.set()
 
-    async def cancel_when_loading(scope: anyio.CancelScope) -> None:
-        await anyio.to_thread.run_sync(loading.wait)
-        scope.cancel()
-        release.set()
-
-    with anyio.CancelScope() as scope:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(cancel_when_loading, scope)
-            await EngineWorker.start(Slow)
-    assert scope.cancelled_caught
+    await cancel_start(Slow, loading, release)
     assert closed.is_set()
     assert engine_threads() == []
 
@@ -146,16 +152,7 @@ async def test_a_cancelled_start_of_a_load_that_fails_is_cancelled() -> None:
         release.wait()
         raise ModelLoadError("there is no model")
 
-    async def cancel_when_loading(scope: anyio.CancelScope) -> None:
-        await anyio.to_thread.run_sync(loading.wait)
-        scope.cancel()
-        release.set()
-
-    with anyio.CancelScope() as scope:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(cancel_when_loading, scope)
-            await EngineWorker.start(factory)
-    assert scope.cancelled_caught
+    await cancel_start(factory, loading, release)
     assert engine_threads() == []
 
 

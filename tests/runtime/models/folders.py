@@ -1,11 +1,13 @@
-"""Model folders of two small files, as much as the directory reads."""
+"""Model folders of two small files, as much as the directory reads, and what a home has beside its models."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
-__all__ = ["CONFIG", "write_folder"]
+from foundry_runtime.models.directory import ModelDirectory
+
+__all__ = ["CONFIG", "left_in", "write_folder"]
 
 CONFIG = {
     "model": {"context_length": 8192, "eos_token_id": 2, "vocab_size": 49152, "type": "llama"},
@@ -27,3 +29,13 @@ def write_folder(folder: Path, name: object = "mine:1", config: object = CONFIG,
     content = {"Name": name, "PromptTemplate": None, **identity}
     (folder / "inference_model.json").write_text(json.dumps(content), encoding="utf-8")
     return folder
+
+
+def left_in(directory: ModelDirectory) -> list[str]:
+    """What is in the home besides locks and models."""
+    models = [entry.path for entry in directory.entries()]
+    return [
+        str(path.relative_to(directory.home))
+        for path in directory.home.rglob("*")
+        if path.is_file() and path.suffix != ".lock" and path.parent not in models
+    ]

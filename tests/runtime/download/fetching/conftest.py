@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from foundry_runtime.download.sources.api import Place
 from tests.support.origin import Origin, origin
 
 
@@ -15,12 +13,6 @@ from tests.support.origin import Origin, origin
 def server() -> Iterator[Origin]:
     with origin() as one:
         yield one
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Place:
-    around = tmp_path / "ein Ort mit Ä und 空白"
-    return Place(folder=around / "model", scratch=around / "scratch")
 
 
 @pytest.fixture(autouse=True)
