@@ -31,7 +31,7 @@ from foundry_runtime.websocket.frames import (
     too_big,
 )
 from foundry_runtime.websocket.outbox import Outbox
-from foundry_runtime.websocket.socket import Patience
+from foundry_runtime.websocket.socket import Patience, parting_from
 
 if TYPE_CHECKING:
     from foundry_runtime.asgi import Message, Receive, SendMessage
@@ -43,8 +43,6 @@ _GONE: Final = (OSError, RuntimeError)
 second for what crosses a close of its own."""
 _NO_CODE: Final = 1005
 _LONGEST_REASON: Final = 123
-_FAREWELL: Final = 1.0
-"""Seconds that saying why may take when there is no time left."""
 
 
 @asynccontextmanager
@@ -60,16 +58,8 @@ async def open_asgi_socket(
         patience: How long the peer may take; its silence is the server's to notice.
     """
     socket = ASGISocket(receive, send, limit, patience or Patience())
-    try:
-        async with anyio.create_task_group() as group:
-            group.start_soon(socket.keep_writing)
-            group.start_soon(socket.keep_time)
-            yield socket
-            await socket.part()
-            group.cancel_scope.cancel()
-    finally:
-        with anyio.move_on_after(_FAREWELL, shield=True):
-            await socket.farewell()
+    async with parting_from(socket, socket.keep_writing, socket.keep_time):
+        yield socket
 
 
 @define(eq=False)

@@ -14,9 +14,9 @@ Memory: a sender waits until its texts have left; what comes in waits in the ope
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import anyio
 from attrs import define, field, frozen
@@ -26,7 +26,7 @@ from foundry_runtime.transport import Transport, TransportBroken, TransportClose
 from foundry_runtime.websocket.frames import ABNORMAL, GOING_AWAY, NORMAL, Closed, Frames, Reply, Text
 from foundry_runtime.websocket.outbox import Outbox
 
-__all__ = ["Patience", "TextSocket", "WebSocket", "open_websocket"]
+__all__ = ["Patience", "TextSocket", "WebSocket", "open_websocket", "parting_from"]
 
 _LOST: Final = (TransportBroken, TransportClosed, TimeoutError)
 _FAREWELL: Final = 1.0
@@ -82,16 +82,39 @@ async def open_websocket(
     transport.deadline, transport.send_patience = None, patience.write
     socket.write_first(first)
     try:
-        async with anyio.create_task_group() as group:
-            group.start_soon(socket.keep_writing)
-            group.start_soon(socket.keep_asking)
+        async with parting_from(socket, socket.keep_writing, socket.keep_asking):
             yield socket
+    finally:
+        await transport.aclose()
+
+
+class _Parting(Protocol):
+    async def part(self) -> None: ...
+
+    async def farewell(self) -> None: ...
+
+
+@asynccontextmanager
+async def parting_from(
+    socket: _Parting, *tasks: Callable[[], Coroutine[Any, Any, None]]
+) -> AsyncIterator[None]:
+    """Keep a WebSocket going; the end of the context says good-bye, however it comes.
+
+    Args:
+        socket: `part` says good-bye and waits for the peer's; `farewell` does what is left of it where all is
+            cut in the middle.
+        tasks: What keeps it going, until then.
+    """
+    try:
+        async with anyio.create_task_group() as group:
+            for task in tasks:
+                group.start_soon(task)
+            yield
             await socket.part()
             group.cancel_scope.cancel()
     finally:
         with anyio.move_on_after(_FAREWELL, shield=True):
             await socket.farewell()
-        await transport.aclose()
 
 
 @define(eq=False)
