@@ -91,6 +91,9 @@ class Transport(Protocol):
         not lose them. A send that is cut short while under way (cancelled, timed out) has sent an unknown
         part; the stream cannot be continued, and a later send raises `TransportClosed`.
 
+        Args:
+            data: Of any length; an empty piece changes nothing.
+
         Raises:
             TimeoutError: The deadline passed, or the reader took nothing for as long as patience lasts.
             TransportBroken: The peer reset the connection.

@@ -95,6 +95,9 @@ def _identity(path: Path) -> tuple[int, int] | None:
 async def connect_unix(path: Path) -> Transport:
     """Connect to a server on a Unix socket.
 
+    Args:
+        path: The socket's file.
+
     Raises:
         OSError: Nobody listens there; the text names the path.
     """

@@ -196,6 +196,9 @@ class Conversation:
     async def chat(self, request: ChatCompletionRequest) -> ChatCompletion:
         """Chat, and wait for the whole answer.
 
+        Args:
+            request: What is asked, whether or not it says `stream`.
+
         Raises:
             ServerFailure: The server answered that it cannot.
             ConversationClosed: The server has closed, or the connection is lost.
@@ -207,7 +210,7 @@ class Conversation:
     async def stream(self, request: ChatCompletionRequest) -> AsyncIterator[Stream[ChatCompletionChunk]]:
         """Chat, and take the answer chunk by chunk; leaving early cancels the chat.
 
-        Errors as for `chat`; they come from the iteration.
+        Args and errors as for `chat`; the errors come from the iteration.
         """
         async with self._calling(evolve(request, stream=True)) as answers:
             yield Stream(answers.next_event, Items())

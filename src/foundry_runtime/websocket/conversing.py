@@ -37,7 +37,11 @@ _STOPPING: Final = "the server is stopping"
 
 
 def text_limit(limits: Limits) -> int:
-    """The most bytes of a text: as large a body as over HTTP, and what stands around it."""
+    """The most bytes of a text: as large a body as over HTTP, and what stands around it.
+
+    Args:
+        limits: Those of the server's connections.
+    """
     return (limits.body or MAX_REQUEST_BODY) + _ENVELOPE
 
 

@@ -97,12 +97,16 @@ class Frames:
     _over: bool = field(init=False, default=False)
 
     def receive_data(self, data: bytes) -> None:
-        """Take bytes from the peer; what comes after `Closed` is forgotten."""
+        """Take bytes from the peer; what comes after `Closed` is forgotten.
+
+        Args:
+            data: Bytes, cut anywhere.
+        """
         if not self._over:
             self._socket.receive_data(data)
 
     def receive_eof(self) -> None:
-        """The peer sends nothing more."""
+        """Say that the peer sends nothing more."""
         self._eof = True
 
     def next_event(self) -> Text | Reply | Closed | NeedData:
@@ -155,7 +159,14 @@ class Frames:
         return Closed(code=code, reason=reason, data=self.close(code, reason))
 
     def text(self, data: bytes) -> bytes:
-        """Frame a message; nothing, once either side has closed."""
+        """Frame a message.
+
+        Args:
+            data: Its text, UTF-8.
+
+        Returns:
+            What to send; nothing, once either side has closed.
+        """
         if self._socket.state is not ConnectionState.OPEN:
             return b""
         return bytes(self._socket.send(TextMessage(data=data.decode())))

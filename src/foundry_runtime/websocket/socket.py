@@ -43,13 +43,21 @@ class TextSocket(Protocol):
     async def send(self, *texts: bytes) -> None:
         """Send texts, and wait until they have left.
 
+        Args:
+            texts: Each a message, UTF-8; nothing comes between them.
+
         Raises:
             Hangup: The peer is gone, reads too slowly, or was said good-bye to.
         """
         ...
 
     def close(self, code: int = NORMAL, reason: str = "") -> None:
-        """Say good-bye behind what is on its way; `receive` then comes to its end. Nothing is waited for."""
+        """Say good-bye behind what is on its way; `receive` then comes to its end. Nothing is waited for.
+
+        Args:
+            code: Why (RFC 6455, section 7.4).
+            reason: The same in words; of it, 123 bytes at most are sent.
+        """
         ...
 
 

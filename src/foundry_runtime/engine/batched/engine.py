@@ -137,7 +137,7 @@ class BatchedEngine:
         return self._rows.kept_tokens
 
     def admit(self, job: Job) -> None:
-        """Take a job; memory is taken for it in a later `step`."""
+        """Take a job; memory is taken for it in a later `step`. See `Engine.admit`."""
         if self._closed:
             raise EngineLost("the engine is closed")
         if job in self._waiting or self._rows.find(job) is not None:
@@ -168,7 +168,7 @@ class BatchedEngine:
         """Some prefill for the prompts that come next, and one token for each running stream.
 
         A prompt that ends while no stream waits for its next token ends the step: its first token leaves at
-        once.
+        once. Returns and errors as for `Engine.step`.
         """
         if self._closed:
             raise EngineLost("the engine is closed")

@@ -134,7 +134,7 @@ class GenaiEngine:
         return self._counters
 
     def admit(self, job: Job) -> None:
-        """Take a job; memory is taken for it in a later `step`."""
+        """Take a job; memory is taken for it in a later `step`. See `Engine.admit`."""
         if self._closed:
             raise EngineLost("the engine is closed")
         if job in self._sequences:
@@ -157,7 +157,10 @@ class GenaiEngine:
             self._kept.keep(sequence.generator, computed, sequence.room)
 
     def step(self) -> Sequence[EngineEvent]:
-        """One slice of prefill for one job, in turns, and one token for each job whose prompt is computed."""
+        """One slice of prefill for one job, in turns, and one token for each job whose prompt is computed.
+
+        Returns and errors as for `Engine.step`.
+        """
         if self._closed:
             raise EngineLost("the engine is closed")
         if not self._sequences:
