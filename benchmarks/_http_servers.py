@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import logging
+import selectors
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, cast
 
 import anyio
 import h11
@@ -155,6 +156,35 @@ async def _serve_bare() -> None:
     await listener.serve(_bare)
 
 
+def _serve_prepared() -> None:
+    """What the system takes: a loop that knows nothing, and sends each piece by a call of its own."""
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+    chunks = [b"%x\r\n%b\r\n" % (len(event), event) for event in (*EVENTS, DONE)]
+    plain = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(STATUS), STATUS)
+    with (
+        selectors.DefaultSelector() as ready,
+        socket.create_server(("127.0.0.1", 0), backlog=512) as listener,
+    ):
+        print(listener.getsockname()[1], flush=True)
+        ready.register(listener, selectors.EVENT_READ)
+        while True:
+            for key, _ in ready.select():
+                if key.fileobj is listener:
+                    connection, _ = listener.accept()
+                    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                    ready.register(connection, selectors.EVENT_READ)
+                    continue
+                connection = cast("socket.socket", key.fileobj)
+                if not (request := connection.recv(1 << 16)):
+                    ready.unregister(connection)
+                    connection.close()
+                elif request.startswith(b"GET"):
+                    connection.send(plain)
+                else:
+                    for piece in (head, *chunks, b"0\r\n\r\n"):
+                        connection.send(piece)
+
+
 KINDS: Final[dict[str, Callable[[], Any]]] = {
     "uvicorn (h11) + Starlette": lambda: _uvicorn(starlette()),
     "this server, asyncio": partial(anyio.run, _serve_native),
@@ -165,6 +195,7 @@ KINDS: Final[dict[str, Callable[[], Any]]] = {
     ),
     "bare anyio + h11, asyncio": partial(anyio.run, _serve_bare),
     "bare anyio + h11, trio": partial(anyio.run, _serve_bare, backend="trio"),
+    "prepared bytes, no server": _serve_prepared,
 }
 
 if __name__ == "__main__":

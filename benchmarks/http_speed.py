@@ -40,6 +40,7 @@ KINDS: Final = (
     MOUNTED_SLOWLY,
     "bare anyio + h11, asyncio",
     "bare anyio + h11, trio",
+    "prepared bytes, no server",
 )
 PLAIN_LIMITS: Final[Mapping[str, float]] = {NATIVE: 0.9, TRIO: 1.05}
 STREAM_LIMITS: Final[Mapping[str, float]] = {NATIVE: 1.5, TRIO: 1.5}

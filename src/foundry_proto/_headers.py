@@ -33,7 +33,7 @@ def check_headers(headers: Headers) -> None:
 
 def wants_close(headers: Headers) -> bool:
     """Whether `Connection: close` is among the headers (RFC 9110, section 7.6.1)."""
-    return any(
-        name == b"connection" and b"close" in [option.strip() for option in value.lower().split(b",")]
-        for name, value in headers
-    )
+    for name, value in headers:
+        if name == b"connection" and b"close" in [option.strip() for option in value.lower().split(b",")]:
+            return True
+    return False

@@ -40,7 +40,10 @@ def header(headers: Headers, name: bytes) -> bytes | None:
         headers: Where to look.
         name: In lower case.
     """
-    return next((value for key, value in reversed(headers) if key == name), None)
+    for key, value in reversed(headers):
+        if key == name:
+            return value
+    return None
 
 
 @frozen(kw_only=True)

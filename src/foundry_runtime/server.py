@@ -243,21 +243,29 @@ class _Served:
 
     async def send(self, *events: Answer) -> None:
         """Take an answer's bytes out."""
-        if len(events) == 1 and (data := self._connection.send_item(events[0])) is not None:
-            await self._write(data)  # Nearly always: a token of a chat.
-            return
-        for write in self._connection.send(*events):
-            if write.after:
-                await anyio.sleep(write.after)
-            await self._write(write.data)
+        self._wait_for_nothing()
+        try:
+            if len(events) == 1 and (data := self._connection.send_item(events[0])) is not None:
+                await self._transport.send(data)  # Nearly always: a token of a chat.
+                return
+            for write in self._connection.send(*events):
+                if write.after:
+                    await anyio.sleep(write.after)
+                await self._transport.send(write.data)
+        except _LOST as error:
+            raise Hangup from error
 
     async def _write(self, data: bytes) -> None:
-        if self._timed is not None:  # What was waited for has come, or is no longer waited for.
-            self._timed = self._transport.deadline = None
+        self._wait_for_nothing()
         try:
             await self._transport.send(data)
         except _LOST as error:
             raise Hangup from error
+
+    def _wait_for_nothing(self) -> None:
+        """What was waited for has come, or is no longer waited for."""
+        if self._timed is not None:
+            self._timed = self._transport.deadline = None
 
     async def _decide(self, head: Head) -> None:
         if (failure := self._application.check(head)) is not None:

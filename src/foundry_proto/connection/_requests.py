@@ -106,7 +106,8 @@ class RequestReader:
         if not request.http_version.startswith(b"1."):
             version = request.http_version.decode()
             raise malformed(f"expected HTTP/1.1 or HTTP/1.0, got HTTP/{version}", 505)
-        headers: Headers = tuple(request.headers)
+        # As they stood, and lowered here: one by one, h11 gives them at four times the price.
+        headers: Headers = tuple([(name.lower(), value) for name, value in request.headers.raw_items()])
         host = header(headers, b"host") or b""
         if _HOST.fullmatch(host) is None:  # RFC 9112, section 3.2 demands the refusal.
             raise malformed(f"host: expected a name or an address, got {host[:80].decode('latin-1')!r}")

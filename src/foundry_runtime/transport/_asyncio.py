@@ -69,6 +69,7 @@ class AsyncioTransport(asyncio.BufferedProtocol):
         "_scratch",
         "_sender",
         "_sends_at_once",
+        "_socket",
         "_timer",
         "_transport",
         "_unread",
@@ -78,8 +79,15 @@ class AsyncioTransport(asyncio.BufferedProtocol):
 
     _transport: asyncio.Transport
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, scratch: memoryview, peer: str | None) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        scratch: memoryview,
+        peer: str | None,
+        sock: socket.socket | None,
+    ) -> None:
         self._loop = loop
+        self._socket = sock
         self._scratch = scratch
         self._peer = peer
         self._deadline: float | None = None
@@ -157,6 +165,16 @@ class AsyncioTransport(asyncio.BufferedProtocol):
             raise TransportClosed(self._no_more_sends)
         if self._deadline is not None and self._loop.time() >= self._deadline:
             raise TimeoutError(LATE_SEND)
+        # Nothing of an earlier send waits in asyncio: the socket can be asked without its ado.
+        if self._socket is not None and not self._writing_paused:
+            try:
+                sent = self._socket.send(data)
+            except OSError:  # asyncio meets the same, and does what is to be done.
+                sent = 0
+            if sent == len(data):
+                self._sends_at_once += 1
+                return
+            data = data[sent:]
         self._transport.write(data)
         # A failed write is reported to `connection_lost` in the next turn, and closes the transport at once.
         if not self._writing_paused and not self._transport.is_closing():
@@ -330,7 +348,9 @@ async def wrap_socket(sock: socket.socket, peer: str | None) -> AsyncioTransport
     loop = asyncio.get_running_loop()
     if not hasattr(_scratch, "view"):
         _scratch.view = memoryview(bytearray(READ_SIZE))
+    # Where the loop asks the system when a socket is ready, writing needs no help of the loop's.
+    own = sock if isinstance(loop, asyncio.SelectorEventLoop) else None
     _, transport = await loop.connect_accepted_socket(
-        lambda: AsyncioTransport(loop, _scratch.view, peer), sock
+        lambda: AsyncioTransport(loop, _scratch.view, peer, own), sock
     )
     return transport

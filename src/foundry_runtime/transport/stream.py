@@ -184,10 +184,11 @@ class StreamTransport:
             if self._at_once > AT_ONCE_LIMIT:
                 self._at_once = 0
                 await anyio.lowlevel.checkpoint()
-        self._check_connected()
+        if self._send_scope is not None or self._closed or self._send_error is not None:
+            self._check_connected()
         if self._no_more_sends is not None:
             raise TransportClosed(self._no_more_sends)
-        if self._is_late():
+        if self._deadline is not None and self._is_late():
             raise TimeoutError(LATE_SEND)
         # Until the stream has taken all, this send counts as cut short, however it is left.
         self._no_more_sends = CUT_SHORT
