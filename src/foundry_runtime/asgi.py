@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, assert_never
 from urllib.parse import quote, unquote
 
 import anyio
@@ -285,6 +285,8 @@ def _messages(pieces: Sequence[Piece]) -> Iterator[tuple[Message, float]]:
             case End():
                 yield _body(body, more=False), after
                 return
+            case _:
+                assert_never(piece)
     if body:
         yield _body(body, more=True), after
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, assert_never
 from urllib.parse import urlsplit
 
 from attrs import define, field, frozen
@@ -192,6 +192,8 @@ def value_of(event: ClientAnswer) -> Any:
             raise ServerFailure(event)
         case StreamItem() | StreamEnd():
             raise RemoteProtocolError("expected a whole answer, got a streamed one")
+        case _:
+            assert_never(event)
 
 
 @define
@@ -218,6 +220,8 @@ class Items:
                 raise RemoteProtocolError("expected a streamed answer, got a whole one")
             case StreamEnd():
                 return event
+            case _:
+                assert_never(event)
 
 
 @define

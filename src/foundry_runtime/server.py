@@ -15,7 +15,7 @@ import time
 from collections.abc import Sequence
 from email.utils import formatdate
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, assert_never
 
 import anyio
 import anyio.to_thread
@@ -179,6 +179,8 @@ class _Served:
                 await self.send(event)
             case Disconnected() | None:
                 return False
+            case _:
+                assert_never(event)
         return True
 
     async def _next_event(

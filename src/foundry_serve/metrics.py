@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Final, final
+from typing import Final, assert_never, final
 
 from attrs import define, field
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
@@ -206,6 +206,8 @@ class GenerationMeter:
                     kind = type(delivery.error).__name__
                     self._metrics.generations_failed.labels(self._model, kind).inc()
                     self._leave(index)
+                case _:
+                    assert_never(delivery)
 
     def _got_text(self, index: int, tokens: int, now: float) -> None:
         before = self._last.get(index)

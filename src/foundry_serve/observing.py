@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, Final, final
+from typing import Any, Final, assert_never, final
 
 import anyio
 from attrs import define, evolve, field, frozen
@@ -133,6 +133,8 @@ class _Sent:
                 case StreamItem() | StreamEnd():
                     self.status = self.status or 200
                     self.whole = isinstance(event, StreamEnd)
+                case _:
+                    assert_never(event)
 
 
 @final

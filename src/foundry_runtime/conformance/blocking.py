@@ -11,7 +11,7 @@ import ssl
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, assert_never
 
 from attrs import define, field
 
@@ -64,6 +64,8 @@ class _Performer:
                 return self._send(step)
             case Receive():
                 return self._receive(step)
+            case _:
+                assert_never(step)
         return self._happened()
 
     def _happened(self, **more: Any) -> Happened:

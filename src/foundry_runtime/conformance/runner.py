@@ -6,7 +6,7 @@ Knows: transports and the loop's clock. Refuses to know: what the bytes mean, an
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, assert_never
 
 import anyio
 from attrs import define, field
@@ -67,6 +67,8 @@ class _Performer:
                     happened = await self._send(step)
                 case Receive():
                     happened = await self._receive(step)
+                case _:
+                    assert_never(step)
         return step.value
 
     def _happened(self, **more: Any) -> Happened:

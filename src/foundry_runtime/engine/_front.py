@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from typing import assert_never
 
 from attrs import frozen
 
@@ -123,6 +124,8 @@ def perform(driver: Driver, command: Command) -> bool:
             driver.cancel(command.job)
         case Close():
             return False
+        case _:
+            assert_never(command)
     return True
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final
+from typing import Final, assert_never
 
 from attrs import define, field, frozen
 
@@ -100,6 +100,8 @@ class Heard:
                 )
             case Failed():
                 raise AssertionError(f"a job failed: {event.error!r}") from event.error
+            case _:
+                assert_never(event)
 
     def _take_logprobs(self, logprobs: TokenLogprobs | None) -> None:
         count = self.job.logprobs

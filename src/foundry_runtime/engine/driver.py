@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol, final
+from typing import Protocol, assert_never, final
 
 from attrs import Factory, define, frozen
 
@@ -203,6 +203,8 @@ class Driver:
                 case Failed():
                     del self._running[event.job]
                     running.deliver(Broken(error=event.error))
+                case _:
+                    assert_never(event)
         except Exception as error:  # noqa: BLE001 - from the text stream: an id that is not in its table
             self._break(event.job, error)
 

@@ -14,7 +14,7 @@ import logging
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, assert_never
 
 import anyio
 from anyio.abc import TaskGroup
@@ -330,6 +330,8 @@ class ModelPool:
                     wait = self._waits[action.lease]
                     wait.reason = action.reason
                     wait.settled.set()
+                case _:
+                    assert_never(action)
         deadline = self._lifecycle.deadline
         if deadline is not None and deadline < self._alarm:
             self._sooner.set()
