@@ -265,7 +265,7 @@ class BlockingClient:
     def _open(self) -> _Call:
         sock = self._connect()
         sock.settimeout(self._timeout)
-        return _Call(ClientConnection(self._whom.authority), sock=sock)
+        return _Call(ClientConnection(self._whom.authority, prefix=self._whom.prefix), sock=sock)
 
     def _connect_to_server(self) -> socket.socket:
         """Connect.

@@ -10,6 +10,7 @@ twice; anything else only when it cannot have been acted upon, since its last by
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import Mapping
 from pathlib import Path
@@ -33,6 +34,9 @@ DEFAULT_URL: Final = "http://127.0.0.1:5272"
 
 DEFAULT_TIMEOUT: Final = 600.0
 """Seconds that the server may be silent: a model may have to be loaded, and a long prompt to be read."""
+
+_PATH: Final = re.compile(r"(?:[-!$&'()*+,./:;=@_~0-9A-Za-z]|%[0-9A-Fa-f]{2})*")
+"""A URL's path (RFC 3986, section 3.3)."""
 
 CONNECT_TIMEOUT: Final = 30.0
 """Seconds to make a connection."""
@@ -63,6 +67,8 @@ class Whom:
     """What the `Host` header says."""
     host: str
     port: int
+    prefix: str
+    """What stands before every path, percent-encoded."""
     unix: Path | None
     """The Unix socket that leads there instead of host and port."""
     tls: ssl.SSLContext | None
@@ -86,8 +92,11 @@ class Whom:
         """
         parts = urlsplit(base_url)
         secure = parts.scheme == "https"
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.path not in ("", "/"):
+        prefix, more = parts.path.rstrip("/"), parts.query or parts.fragment
+        if parts.scheme not in ("http", "https") or not parts.hostname or more or not _PATH.fullmatch(prefix):
             raise ValueError(f"base_url: expected http://host:port or https://host:port, got {base_url}")
+        if prefix.endswith("/v1"):  # It is what other clients want.
+            raise ValueError(f"base_url: expected it without /v1, which calls add themselves, got {base_url}")
         if tls is not None and not secure:
             raise ValueError(f"base_url: expected https://host:port with tls, got {base_url}")
         key: Headers = () if api_key is None else ((b"authorization", b"Bearer " + api_key.encode()),)
@@ -95,6 +104,7 @@ class Whom:
             authority=parts.netloc.rpartition("@")[2],
             host=parts.hostname,
             port=parts.port or (443 if secure else 80),
+            prefix=prefix,
             unix=None if unix is None else Path(unix),
             tls=(tls or ssl.create_default_context()) if secure else None,
             headers=(*key, *headers),

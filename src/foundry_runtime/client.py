@@ -141,7 +141,8 @@ class Client:
     """Calls the operations of one server; connections are kept and used again.
 
     Args:
-        base_url: `http://host:port` or `https://host:port`, without a path.
+        base_url: `http://host:port` or `https://host:port`, and the path that the server is mounted at, if it
+            is; operations bring `/v1` with them.
         unix: Connects to this Unix socket; the URL's host is only named to the server then.
         tls: Which certificates are trusted, and which are shown; by default what the system trusts.
         connect: Opens a connection in a way of its own, as through memory.
@@ -301,5 +302,5 @@ class Client:
     async def _open(self) -> _Call:
         with anyio.fail_after(self._connect_timeout):
             transport = await self._connect()
-        connection = ClientConnection(self._whom.authority)
+        connection = ClientConnection(self._whom.authority, prefix=self._whom.prefix)
         return _Call(connection, transport=transport, timeout=self._timeout)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import pytest
 from fastapi import FastAPI
 from starlette.applications import Starlette
@@ -17,6 +19,7 @@ from foundry_proto.messages.chat import ChatCompletionRequest
 from foundry_proto.operations import CHAT_COMPLETIONS
 from foundry_runtime.application import Application
 from foundry_runtime.asgi import ASGIApplication
+from foundry_runtime.blocking import BlockingClient
 from foundry_runtime.client import Client, ServerFailure
 from foundry_runtime.transport import connect_tcp
 from tests.support.applications import Journal, chat_request, make_test_application
@@ -112,4 +115,11 @@ async def test_it_is_mounted_at_a_prefix(
             while expected not in answer:
                 answer += await transport.receive()
             await transport.aclose()
+        base_url = f"http://127.0.0.1:{port}/models%20of%20mine"
+        async with Client(base_url) as client, client.chat(chat_request(text="one", stream=True)) as stream:
+            assert [chunk async for chunk in stream]
+        with BlockingClient(base_url) as blocking:
+            question = partial(blocking.call, CHAT_COMPLETIONS, chat_request(text="one"))
+            whole = await anyio.to_thread.run_sync(question)
+            assert whole.choices[0].message.content == "one "
     assert not application._running

@@ -82,7 +82,24 @@ def test_a_base_url_says_whom_to_call() -> None:
     assert whom("http://user:secret@host:1").authority == "host:1"
 
 
-@pytest.mark.parametrize("url", ["ftp://host", "http://", "http://host/v1", "host:5272"])
+@pytest.mark.parametrize(
+    ("url", "prefix"),
+    [("http://host/", ""), ("http://host/local/ai/", "/local/ai"), ("http://host/%C3%A4", "/%C3%A4")],
+)
+def test_a_path_stands_before_all_others(url: str, prefix: str) -> None:
+    assert whom(url).prefix == prefix
+
+
+def test_the_protocols_own_path_is_no_part_of_the_url() -> None:
+    with pytest.raises(ValueError) as caught:
+        whom("http://host:1/v1/")
+    text = "base_url: expected it without /v1, which calls add themselves, got http://host:1/v1/"
+    assert str(caught.value) == text
+
+
+@pytest.mark.parametrize(
+    "url", ["ftp://host", "http://", "http://host/a b", "http://host/ä", "http://host/?a=b", "host:5272"]
+)
 def test_a_base_url_is_that_of_a_server(url: str) -> None:
     with pytest.raises(ValueError) as caught:
         whom(url)

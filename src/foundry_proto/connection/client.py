@@ -40,10 +40,13 @@ class ClientConnection:
 
     Args:
         host: The server's name and port in ASCII, for the `Host` header.
+        prefix: What stands before every path, where the server's application is mounted so: `""` or
+            `/some/path`, percent-encoded.
         limit: The most bytes of a whole answer, or of one item of a stream.
     """
 
     _host: str
+    _prefix: str = field(kw_only=True, default="")
     _limit: int = field(kw_only=True, default=64 * 1024 * 1024)
     _http: h11.Connection = field(init=False)
     _exchange: ClientExchange | None = field(init=False, default=None)
@@ -103,7 +106,9 @@ class ClientConnection:
         check_headers(headers)
         try:
             request = h11.Request(
-                method=verb, target=target, headers=[(b"host", self._host.encode("ascii")), *own, *headers]
+                method=verb,
+                target=self._prefix + target,
+                headers=[(b"host", self._host.encode("ascii")), *own, *headers],
             )
         except (h11.LocalProtocolError, UnicodeEncodeError) as error:
             raise LocalProtocolError(f"cannot call: {error}") from error

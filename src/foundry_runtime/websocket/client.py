@@ -121,7 +121,7 @@ async def open_conversation(
 
 async def _shake_hands(transport: Transport, whom: Whom) -> Frames:
     http = WSConnection(ConnectionType.CLIENT)
-    opening = Opening(host=whom.authority, target=WATCH.path, extra_headers=list(whom.headers))
+    opening = Opening(host=whom.authority, target=whom.prefix + WATCH.path, extra_headers=list(whom.headers))
     await transport.send(http.send(opening))
     refusal, body = None, b""
     try:

@@ -144,7 +144,7 @@ async def test_a_server_that_stops_closes_it_and_leaves_nothing(kind: ServerKind
     assert journal.ended == ["hold"]
 
 
-async def test_other_clients_find_it_below_the_prefix_that_it_is_mounted_at(kind: ServerKind) -> None:
+async def test_clients_find_it_below_the_prefix_that_it_is_mounted_at(kind: ServerKind) -> None:
     application = make_test_application()
 
     @asynccontextmanager
@@ -158,6 +158,8 @@ async def test_other_clients_find_it_below_the_prefix_that_it_is_mounted_at(kind
         place = f"127.0.0.1:{port}", "/models%20of%20mine/foundry/watch"
         said = json.dumps({"type": "chat", "id": "1", "body": {**HOLD, "model": "echo"}})
         await (_on_trio if LOOPS[kind] == "trio" else _on_asyncio)(*place, said)
+        async with open_conversation(f"http://127.0.0.1:{port}/models%20of%20mine") as talk:
+            assert (await talk.chat(chat_request())).choices[0].message.content == "hi "
 
 
 async def _on_trio(place: str, path: str, said: str) -> None:

@@ -139,7 +139,7 @@ async def test_the_opening_carries_the_key_and_what_is_sent_with_every_call() ->
     assert {b"host: host:1", b"authorization: bearer k", b"x-a: b"} <= set(lines)
 
 
-@pytest.mark.parametrize("url", ["ws://localhost", "http://localhost/x", "http://"])
+@pytest.mark.parametrize("url", ["ws://localhost", "http://localhost/?x", "http://"])
 async def test_an_address_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match=r"^base_url: expected http://host:port or https://host:port, got "):
         async with open_conversation(url):
