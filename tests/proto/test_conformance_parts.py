@@ -32,7 +32,7 @@ from foundry_proto.conformance.expecting import (
 )
 from foundry_proto.conformance.link import Link, Piece, Reply, connect
 from foundry_proto.messages.models import LoadState
-from tests.support.mutants import bodies
+from tests.support.mutations import bodies
 from tests.support.small_server import SmallServer, run
 
 OK = b"HTTP/1.1 200 OK\r\n"
